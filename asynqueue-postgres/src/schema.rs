@@ -13,8 +13,9 @@ const STEPS: [&str; 1] = [include_str!("sql/tables.sql")];
 
 /// The functions. Those of a later version have the same arguments and results, because programs of both versions call
 /// them during a deployment; one that must differ gets another name.
-const FUNCTIONS: [&str; 8] = [
+const FUNCTIONS: [&str; 9] = [
     include_str!("sql/common.sql"),
+    include_str!("sql/calls.sql"),
     include_str!("sql/enqueue.sql"),
     include_str!("sql/lease.sql"),
     include_str!("sql/settle.sql"),

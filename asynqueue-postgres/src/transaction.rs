@@ -147,7 +147,7 @@ impl PostgresBroker {
         while !tasks.is_empty() {
             let rest = tasks.split_off(Batch::length(&tasks));
             let batch = Batch::new(tasks);
-            let call = batch.call(self.link().fixed());
+            let call = batch.call(self.link().fixed()).in_transaction();
             let sql = self.link().schema.apply(call.sql);
             let refused = caller.refused(&sql, &call).await.map_err(failed)?;
             let (accepted, announced) = batch.results(refused.into_iter())?;

@@ -35,7 +35,6 @@
 
 mod broker;
 mod keys;
-mod lanes;
 mod link;
 mod meter;
 mod options;

@@ -8,7 +8,7 @@ use asynqueue_core::{
 
 use super::{PostgresBroker, lease::queues_of};
 use crate::{
-    link::{Event, Repeat},
+    link::Event,
     sql::{
         Call, Value,
         values::{blobs, id_bytes, ints, longs, text, texts},
@@ -23,7 +23,7 @@ impl PostgresBroker {
         names.dedup();
         let sql = "select asynqueue.set_paused($1, $2)";
         let call = Call::new(sql, [texts(names), Value::Flag(paused)]);
-        let resumed = self.link().call(&call, Repeat::Always).await?;
+        let resumed = self.link().call(&call).await?;
         let events = resumed
             .iter()
             .map(|row| Event::Pending(Name::from(row.get::<_, String>(0)), None));
@@ -35,7 +35,7 @@ impl PostgresBroker {
     pub(super) async fn delete_whole(&self, name: &Name, force: bool) -> Result<bool, BrokerError> {
         let sql = "select asynqueue.delete_queue($1, $2)";
         let call = Call::new(sql, [text(name), Value::Flag(force)]);
-        let rows = self.link().call(&call, Repeat::Always).await?;
+        let rows = self.link().call(&call).await?;
         let is_gone = rows.first().is_some_and(|row| row.get(0));
         if is_gone {
             self.0.created.forget(name);
@@ -67,7 +67,7 @@ impl PostgresBroker {
                 blobs(encoded),
             ],
         );
-        self.link().call(&call, Repeat::Always).await.map(drop)
+        self.link().call(&call).await.map(drop)
     }
 
     pub(super) async fn forget_guards(&self, guards: &[(Name, Name)]) -> Result<(), BrokerError> {
@@ -76,6 +76,6 @@ impl PostgresBroker {
         let (queues, guards): (Vec<_>, Vec<_>) =
             guards.iter().map(|(queue, guard)| (queue, guard)).unzip();
         let call = Call::new(sql, [texts(queues), texts(guards)]);
-        self.link().call(&call, Repeat::Always).await.map(drop)
+        self.link().call(&call).await.map(drop)
     }
 }

@@ -10,12 +10,9 @@ use bytes::Bytes;
 use tokio_postgres::Row;
 
 use super::{PostgresBroker, lease::place_of};
-use crate::{
-    link::Repeat,
-    sql::{
-        Call, Value,
-        values::{any, int, shorts, text, texts, time, timestamp},
-    },
+use crate::sql::{
+    Call, Value,
+    values::{any, int, shorts, text, texts, time, timestamp},
 };
 
 const NAMED: &str = "select u.ord::integer, d.bytes, d.due, d.version, d.name from unnest($2) with ordinality u(name, ord) \
@@ -29,8 +26,7 @@ const DUE: &str = "select 1, d.bytes, d.due, d.version, d.name, n.now, d.due <= 
      left join lateral (select * from asynqueue.document where space = $1 and due is not null order by due, name limit $2) d \
      on true order by d.due, d.name";
 
-const SWAP: &str =
-    "select n, is_done, bytes, due, version from asynqueue.swap($1, $2, $3, $4, $5, $6)";
+const SWAP: &str = "select n, is_done, bytes, due, version from asynqueue.swap($1, $2, $3, $4, $5, $6, $7, $8, $9)";
 
 impl PostgresBroker {
     pub(super) async fn documents_named(
@@ -40,7 +36,7 @@ impl PostgresBroker {
     ) -> Result<Vec<Option<Document>>, BrokerError> {
         let call = Call::new(NAMED, [text(space.as_str()), texts(names)]);
         let mut found = vec![None; names.len()];
-        for row in &self.link().call(&call, Repeat::Always).await? {
+        for row in &self.link().call(&call).await? {
             if let Some(one) = found.get_mut(place_of(row)?) {
                 *one = Some(document(row, 1));
             }
@@ -53,7 +49,7 @@ impl PostgresBroker {
         space: Space,
     ) -> Result<Vec<(Name, Document)>, BrokerError> {
         let call = Call::new(ALL, [text(space.as_str())]);
-        let rows = self.link().call(&call, Repeat::Always).await?;
+        let rows = self.link().call(&call).await?;
         let named = |row: &Row| (Name::from(row.get::<_, String>(4)), document(row, 1));
         Ok(rows.iter().map(named).collect())
     }
@@ -65,8 +61,8 @@ impl PostgresBroker {
         self.link().open_or_closed()?;
         let mut swapped = Vec::with_capacity(sets.len());
         for set in sets {
-            // Made already, it may be refused when it is made again.
-            let rows = self.link().call(&swap(&set), Repeat::IfUnchanged).await?;
+            let lane = self.link().changes.next();
+            let rows = self.link().call_in(lane, swap(&set)).await?;
             let mut result = Swapped::default();
             let mut found = vec![None; set.len()];
             for row in &rows {
@@ -99,10 +95,7 @@ impl PostgresBroker {
             int(limit.saturating_add(1)),
             self.link().fixed(),
         ];
-        let rows = self
-            .link()
-            .call(&Call::new(DUE, values), Repeat::Always)
-            .await?;
+        let rows = self.link().call(&Call::new(DUE, values)).await?;
         let mut due = DueDocuments::default();
         for row in &rows {
             due.now = timestamp(row.get(5));

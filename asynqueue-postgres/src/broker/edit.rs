@@ -13,7 +13,7 @@ use super::{
     row::{Whole, whole},
 };
 use crate::{
-    link::{Change, Event, Fault, Make, Repeat},
+    link::{Change, Event, Fault, Make},
     sql::{
         Call, Value,
         values::{blobs, duration, id_bytes, ints, long, text, texts, time, timestamp},
@@ -35,10 +35,7 @@ impl PostgresBroker {
         self.link().open_or_closed()?;
         let mut results = Vec::with_capacity(edits.len());
         for chunk in edits.chunks(CHUNK) {
-            let edited = self
-                .link()
-                .change(Repeat::IfUnchanged, &mut Edits(chunk))
-                .await?;
+            let edited = self.link().change(&mut Edits(chunk)).await?;
             results.extend(edited);
         }
         Ok(results)

@@ -10,7 +10,7 @@ use tokio_postgres::Row;
 
 use super::{MAX_CHUNK, PostgresBroker, row::task_state};
 use crate::{
-    link::{Event, Repeat},
+    link::Event,
     sql::{
         Call, Value,
         values::{
@@ -21,7 +21,7 @@ use crate::{
 };
 
 const ENQUEUE: &str = "select n, why, state, holder, at, head from asynqueue.enqueue($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, \
-     $12, $13, $14, $15, $16, $17, $18, $19, $20)";
+     $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23)";
 
 impl PostgresBroker {
     pub(super) async fn accept(
@@ -53,7 +53,8 @@ impl PostgresBroker {
             let rest = tasks.split_off(Batch::length(&tasks));
             let batch = Batch::new(tasks);
             let call = batch.call(self.link().fixed());
-            let refused = self.link().call(&call, Repeat::IfUnchanged).await?;
+            let lane = self.link().changes.next();
+            let refused = self.link().call_in(lane, call).await?;
             let (accepted, events) = batch.results(refused.iter().map(Refused::of))?;
             self.link().announce(events);
             self.note_tally();

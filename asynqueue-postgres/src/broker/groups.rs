@@ -19,7 +19,7 @@ use super::{
     row::{Stored, Whole, part},
 };
 use crate::{
-    link::{Change, Fault, Make, Repeat},
+    link::{Change, Fault, Make},
     sql::{
         Call, Value,
         values::{duration, id_bytes, int, long, task_id, text, texts, timestamp},
@@ -69,10 +69,7 @@ impl PostgresBroker {
             self.link().fixed(),
             int(limit.saturating_add(1)),
         ];
-        let rows = self
-            .link()
-            .call(&Call::new(DUE, values), Repeat::Always)
-            .await?;
+        let rows = self.link().call(&Call::new(DUE, values)).await?;
         let (mut groups, mut numbers, mut next_due) = (Vec::new(), Vec::new(), None);
         for row in &rows {
             let due = timestamp(row.get(2));
@@ -106,7 +103,7 @@ impl PostgresBroker {
         numbers: Vec<Option<i32>>,
     ) -> Result<(), BrokerError> {
         let call = Call::new(MEMBERS, [Value::Ints(Some(numbers))]);
-        for row in &self.link().call(&call, Repeat::Always).await? {
+        for row in &self.link().call(&call).await? {
             let Some(group) = groups.get_mut(place_of(row)?) else {
                 continue;
             };
@@ -127,7 +124,7 @@ impl PostgresBroker {
         limit: usize,
     ) -> Result<Vec<GroupInfo>, BrokerError> {
         let call = Call::new(INFO, [text(queue), int(limit)]);
-        let rows = self.link().call(&call, Repeat::Always).await?;
+        let rows = self.link().call(&call).await?;
         let info = |row: &Row| {
             let (event, name) = (
                 Name::from(row.get::<_, String>(0)),
@@ -146,15 +143,11 @@ impl PostgresBroker {
         &self,
         aggregation: Aggregation,
     ) -> Result<Result<bool, Conflict>, BrokerError> {
-        self.link()
-            .change(Repeat::IfUnchanged, &mut Aggregate(aggregation))
-            .await
+        self.link().change(&mut Aggregate(aggregation)).await
     }
 
     pub(super) async fn set_members_apart(&self, members: SetApart) -> Result<usize, BrokerError> {
-        self.link()
-            .change(Repeat::IfUnchanged, &mut Apart(members))
-            .await
+        self.link().change(&mut Apart(members)).await
     }
 
     pub(super) async fn postpone_group(
@@ -165,7 +158,7 @@ impl PostgresBroker {
         let mut values = key(group, group.part.as_ref());
         values.extend([long(duration(delay)), self.link().fixed()]);
         self.link()
-            .call(&Call::new(POSTPONE, values), Repeat::Always)
+            .call(&Call::new(POSTPONE, values))
             .await
             .map(drop)
     }
@@ -217,7 +210,7 @@ impl Change<'_> {
     /// Accepts one task.
     async fn enqueue(&mut self, task: NewTask) -> Result<Result<(), Conflict>, Fault> {
         let batch = Batch::new(vec![task]);
-        let rows = self.run(batch.call(self.fixed())).await?;
+        let rows = self.run(batch.call(self.fixed()).in_transaction()).await?;
         let (mut results, events) = batch.results(rows.iter().map(Refused::of))?;
         self.events.extend(events);
         Ok(results.pop().unwrap_or(Ok(())))

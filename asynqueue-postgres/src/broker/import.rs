@@ -8,7 +8,7 @@ use asynqueue_core::{
 
 use super::{PostgresBroker, edit::archived, enqueue::holds};
 use crate::{
-    link::{Change, Event, Fault, Make, Repeat},
+    link::{Change, Event, Fault, Make},
     sql::{
         Call, Value,
         values::{duration, id_bytes, int, long, longs, rank, text, time, timestamp},
@@ -30,10 +30,7 @@ impl PostgresBroker {
         self.link().open_or_closed()?;
         let mut results = Vec::with_capacity(tasks.len());
         for chunk in tasks.chunks(CHUNK) {
-            let imported = self
-                .link()
-                .change(Repeat::IfUnchanged, &mut Imports(chunk))
-                .await?;
+            let imported = self.link().change(&mut Imports(chunk)).await?;
             results.extend(imported);
         }
         Ok(results)
@@ -47,7 +44,7 @@ impl PostgresBroker {
     ) -> Result<bool, BrokerError> {
         let Some(totals) = totals else {
             let call = Call::new(ABSORBED, [text(queue), text(id)]);
-            return Ok(self.link().call(&call, Repeat::Always).await?.is_empty());
+            return Ok(self.link().call(&call).await?.is_empty());
         };
         let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         let has_attempts = |hour: &&HourStats| hour.succeeded + hour.failed > 0;
@@ -71,7 +68,7 @@ impl PostgresBroker {
                 longs(hours().map(|hour| number(hour.failed))),
             ],
         );
-        let rows = self.link().call(&call, Repeat::IfUnchanged).await?;
+        let rows = self.link().call(&call).await?;
         Ok(rows.first().is_some_and(|row| row.get(0)))
     }
 }

@@ -12,12 +12,9 @@ use super::{
     lease::{place_of, queues_of},
     row::Whole,
 };
-use crate::{
-    link::Repeat,
-    sql::{
-        Call,
-        values::{blobs, id_bytes, ints, texts, timestamp},
-    },
+use crate::sql::{
+    Call,
+    values::{blobs, id_bytes, ints, texts, timestamp},
 };
 
 const QUEUES: &str = "select q.name from asynqueue.queue q where q.name is not null \
@@ -70,10 +67,7 @@ const NODE: &str = "select current_setting('server_version'), pg_database_size(c
 
 impl PostgresBroker {
     pub(super) async fn known_queues(&self) -> Result<Vec<Name>, BrokerError> {
-        let rows = self
-            .link()
-            .call(&Call::new(QUEUES, []), Repeat::Always)
-            .await?;
+        let rows = self.link().call(&Call::new(QUEUES, [])).await?;
         Ok(rows
             .iter()
             .map(|row| Name::from(row.get::<_, String>(0)))
@@ -82,7 +76,7 @@ impl PostgresBroker {
 
     pub(super) async fn stats_of(&self, queues: &[Name]) -> Result<Vec<QueueStats>, BrokerError> {
         let call = Call::new(STATS, [texts(queues), self.link().fixed()]);
-        let rows = self.link().call(&call, Repeat::Always).await?;
+        let rows = self.link().call(&call).await?;
         let mut stats = vec![QueueStats::default(); queues.len()];
         for row in &rows {
             self.link().note_time(row.get(16));
@@ -101,7 +95,7 @@ impl PostgresBroker {
         let ids = tasks.iter().map(|task| id_bytes(&task.id));
         let call = Call::new(LOOK, [texts(names), ints(of), blobs(ids)]);
         let mut found: Vec<_> = tasks.iter().map(|_| None).collect();
-        for row in &self.link().call(&call, Repeat::Always).await? {
+        for row in &self.link().call(&call).await? {
             let place = place_of(row)?;
             if let (Some(task), Some(one)) = (tasks.get(place), found.get_mut(place)) {
                 *one = Some(Whole::of(row)?.info(&task.queue)?);
@@ -122,7 +116,7 @@ impl PostgresBroker {
         let oldest = usize::try_from(oldest).unwrap_or(usize::MAX);
         let call = Call::new(HISTORY, [texts(queues), crate::sql::values::int(oldest)]);
         let mut found = vec![Vec::new(); queues.len()];
-        for row in &self.link().call(&call, Repeat::Always).await? {
+        for row in &self.link().call(&call).await? {
             let number = |column| u64::try_from(row.get::<_, i64>(column)).unwrap_or_default();
             let hour = u64::try_from(row.get::<_, i32>(1)).unwrap_or_default();
             let start = Timestamp::from_millis(hour * HourStats::MILLIS);
@@ -136,7 +130,7 @@ impl PostgresBroker {
     /// The bytes of each queue, estimated from a sample.
     pub(super) async fn memory_of(&self, queues: &[Name]) -> Result<Vec<Option<u64>>, BrokerError> {
         let call = Call::new(SAMPLE, [texts(queues)]);
-        let samples = self.link().call(&call, Repeat::Always).await?;
+        let samples = self.link().call(&call).await?;
         let stats = self.stats_of(queues).await?;
         let mut found = vec![Some(0); queues.len()];
         for row in &samples {
@@ -151,10 +145,7 @@ impl PostgresBroker {
     }
 
     pub(super) async fn the_node(&self) -> Result<Vec<Node>, BrokerError> {
-        let rows = self
-            .link()
-            .call(&Call::new(NODE, []), Repeat::Always)
-            .await?;
+        let rows = self.link().call(&Call::new(NODE, [])).await?;
         let node = |row: &Row| {
             let version = format!("postgresql {}", row.get::<_, String>(0));
             let mut node = Node::new(self.link().server.clone(), version);

@@ -9,21 +9,17 @@ use asynqueue_core::{
 use tokio_postgres::Row;
 
 use super::{
-    PostgresBroker,
+    MAX_CHUNK, PostgresBroker,
     row::{Read, Stored},
 };
-use crate::{
-    link::Repeat,
-    sql::{
-        Call,
-        values::{
-            blobs, duration, id_bytes, int, ints, long, longs, task_id, text, texts, time,
-            timestamp,
-        },
+use crate::sql::{
+    Call,
+    values::{
+        blobs, duration, id_bytes, int, ints, long, longs, task_id, text, texts, time, timestamp,
     },
 };
 
-const LEASE: &str = "select n, id, envelope, changes, token, since, at from asynqueue.lease($1, $2, $3, $4, $5, $6)";
+const LEASE: &str = "select n, id, envelope, changes, token, since, at from asynqueue.lease($1, $2, $3, $4, $5, $6, $7, $8, $9)";
 
 const EXTEND: &str = "select n, outcome from asynqueue.extend($1, $2, $3, $4, $5, $6)";
 
@@ -39,6 +35,46 @@ impl PostgresBroker {
         &self,
         request: &LeaseRequest,
     ) -> Result<Each<Vec<Leased>>, BrokerError> {
+        let mut queues: Each<Vec<Leased>> = request.queues.iter().map(|_| Ok(Vec::new())).collect();
+        let mut unreadable = Vec::new();
+        let mut left = request.clone();
+        loop {
+            let wanted = left.max.min(MAX_CHUNK);
+            let rows = match self.lease_some(&left).await {
+                Ok(rows) => rows,
+                // Tasks that are leased must reach the caller.
+                Err(_) if left.max < request.max => break,
+                Err(error) => return Err(error),
+            };
+            for row in &rows {
+                let place = place_of(row)?;
+                let (Some((name, limit)), Some(Ok(leased))) =
+                    (left.queues.get_mut(place), queues.get_mut(place))
+                else {
+                    return Err(BrokerError::protocol("a task of another queue was leased"));
+                };
+                *limit = limit.saturating_sub(1);
+                let now = row.get(6);
+                self.link().note_time(now);
+                let read = stored(row)?.read(name);
+                let list = match read {
+                    Read::Whole(_) => leased,
+                    Read::Unreadable(_) => &mut unreadable,
+                };
+                let mut task = Leased::new(read.either(), token(row), timestamp(now));
+                task.pending_since = Some(timestamp(row.get(5)));
+                list.push(task);
+            }
+            left.max = left.max.saturating_sub(rows.len());
+            if rows.len() < wanted || left.max == 0 {
+                break;
+            }
+        }
+        self.0.unreadable.release(self, &unreadable).await;
+        Ok(queues)
+    }
+
+    async fn lease_some(&self, request: &LeaseRequest) -> Result<Vec<Row>, BrokerError> {
         let call = Call::new(
             LEASE,
             [
@@ -50,29 +86,9 @@ impl PostgresBroker {
                 self.link().fixed(),
             ],
         );
-        let rows = self.link().call(&call, Repeat::Always).await?;
-        let mut queues: Each<Vec<Leased>> = request.queues.iter().map(|_| Ok(Vec::new())).collect();
-        let mut unreadable = Vec::new();
-        for row in &rows {
-            let place = place_of(row)?;
-            let (Some((name, _)), Some(Ok(leased))) =
-                (request.queues.get(place), queues.get_mut(place))
-            else {
-                return Err(BrokerError::protocol("a task of another queue was leased"));
-            };
-            let now = row.get(6);
-            self.link().note_time(now);
-            let read = stored(row)?.read(name);
-            let list = match read {
-                Read::Whole(_) => leased,
-                Read::Unreadable(_) => &mut unreadable,
-            };
-            let mut task = Leased::new(read.either(), token(row), timestamp(now));
-            task.pending_since = Some(timestamp(row.get(5)));
-            list.push(task);
-        }
-        self.0.unreadable.release(self, &unreadable).await;
-        Ok(queues)
+        // If the response to the last call never came, this one returns what it has leased.
+        let lane = self.link().leases.again_or_next(0);
+        self.link().call_in(lane, call).await
     }
 
     pub(super) async fn extend_all(
@@ -92,7 +108,7 @@ impl PostgresBroker {
                 self.link().fixed(),
             ],
         );
-        let rows = self.link().call(&call, Repeat::Always).await?;
+        let rows = self.link().call(&call).await?;
         let mut extended: Each<Extended> = leases.iter().map(|_| Ok(Extended::Lost)).collect();
         for row in &rows {
             if let Some(lease) = extended.get_mut(place_of(row)?) {
@@ -118,7 +134,7 @@ impl PostgresBroker {
             self.link().fixed(),
         ];
         let call = Call::new(EXPIRED, values);
-        let rows = self.link().call(&call, Repeat::Always).await?;
+        let rows = self.link().call(&call).await?;
         let mut found: Each<Vec<Leased>> = queues.iter().map(|_| Ok(Vec::new())).collect();
         for row in &rows {
             let place = place_of(row)?;

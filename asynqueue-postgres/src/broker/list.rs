@@ -10,12 +10,9 @@ use super::{
     PostgresBroker,
     row::{Whole, whole},
 };
-use crate::{
-    link::Repeat,
-    sql::{
-        Call, Value,
-        values::{int, long, text},
-    },
+use crate::sql::{
+    Call, Value,
+    values::{int, long, text},
 };
 
 /// A turn of a range has the place of the range, and as much more as it is after the first turn.
@@ -65,7 +62,7 @@ impl PostgresBroker {
         let Some(call) = call(queue, state, &page) else {
             return Ok(TaskPage::new(Vec::new(), None));
         };
-        let mut rows = self.link().call(&call, Repeat::Always).await?;
+        let mut rows = self.link().call(&call).await?;
         let next = match rows.get(page.limit.wrapping_sub(1)) {
             Some(last) if rows.len() > page.limit => Some(Cursor(last.get(0))),
             _ => None,

@@ -1,6 +1,11 @@
 //! Recording outcomes.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+    time::Duration,
+};
 
 use asynqueue_core::{
     broker::{
@@ -17,7 +22,7 @@ use super::{
     lease::{place_of, queues_of},
 };
 use crate::{
-    link::{Event, Repeat},
+    link::Event,
     sql::{
         Call, Value,
         values::{any, blobs, duration, id_bytes, ints, longs, shorts, texts, timestamp},
@@ -25,7 +30,7 @@ use crate::{
 };
 
 const SETTLE: &str = "select n, outcome, reason, awaited, due, is_open, head from asynqueue.settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, \
-     $11, $12, $13, $14, $15)";
+     $11, $12, $13, $14, $15, $16, $17, $18)";
 
 /// What happens to a task, as the function has it.
 mod kind {
@@ -177,25 +182,30 @@ impl PostgresBroker {
     ) -> Result<Each<Settled>, BrokerError> {
         self.link().open_or_closed()?;
         let outcomes = promised::outcomes(settlements, self.link().now());
-        let mut results = Vec::with_capacity(settlements.len());
+        let mut results: Each<Settled> = Vec::with_capacity(settlements.len());
         let mut rest = &*outcomes;
         while !rest.is_empty() {
             let (chunk, later) = rest.split_at(length(rest));
-            let settled = self
-                .settle_rows(chunk.iter().map(Row::of).collect())
-                .await?;
-            results.extend(settled.into_iter().map(Ok));
+            match self.settle_rows(chunk.iter().map(Row::of).collect()).await {
+                Ok(settled) => results.extend(settled),
+                // What was recorded before must not look refused when it is sent again.
+                Err(error) => {
+                    results.resize(settlements.len(), Err(error));
+                    break;
+                }
+            }
             rest = later;
         }
         promised::forget(settlements, &mut results);
         Ok(results)
     }
 
-    async fn settle_rows(&self, rows: Vec<Row<'_>>) -> Result<Vec<Settled>, BrokerError> {
+    async fn settle_rows(&self, rows: Vec<Row<'_>>) -> Result<Each<Settled>, BrokerError> {
         let mut settled = vec![Settled::Recorded; rows.len()];
         let blocked = self.settle_once(&rows, &mut settled).await?;
+        let mut results: Each<Settled> = settled.into_iter().map(Ok).collect();
         if blocked.is_empty() {
-            return Ok(settled);
+            return Ok(results);
         }
         let now = self.link().now();
         let (places, again): (Vec<_>, Vec<_>) = blocked
@@ -203,11 +213,11 @@ impl PostgresBroker {
             .map(|(place, reason)| (*place, Row::cancelled(rows[*place].settlement, reason, now)))
             .unzip();
         let mut cancelled = vec![Settled::Cancelled; again.len()];
-        self.settle_once(&again, &mut cancelled).await?;
-        for (place, outcome) in places.into_iter().zip(cancelled) {
-            settled[place] = outcome;
+        let outcome = self.settle_once(&again, &mut cancelled).await;
+        for (place, one) in places.into_iter().zip(cancelled) {
+            results[place] = outcome.as_ref().map(|_| one).map_err(BrokerError::clone);
         }
-        Ok(settled)
+        Ok(results)
     }
 
     /// Records outcomes. Returns those for which a cancellation was requested, with its reason.
@@ -217,7 +227,8 @@ impl PostgresBroker {
         settled: &mut [Settled],
     ) -> Result<Vec<(usize, String)>, BrokerError> {
         let call = call(rows, self.link().fixed());
-        let found = self.link().call(&call, Repeat::Always).await?;
+        let lane = self.link().changes.again_or_next(hash(rows));
+        let found = self.link().call_in(lane, call).await?;
         let (mut blocked, mut events) = (Vec::new(), Vec::new());
         for found in &found {
             let place = place_of(found)?;
@@ -258,6 +269,19 @@ fn length(settlements: &[Settlement]) -> usize {
     let few = &settlements[..settlements.len().min(super::MAX_CHUNK)];
     let repeated = few.iter().position(|one| !tokens.insert(one.token));
     repeated.unwrap_or(few.len())
+}
+
+/// Distinguishes calls: which leases end, and how. A call that is taken for another one would look recorded.
+fn hash(rows: &[Row<'_>]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for row in rows {
+        let lease = (row.settlement.token.0, row.settlement.only_if_expired);
+        (lease, row.kind, row.waits, row.is_cancelled).hash(&mut hasher);
+        let failure = row.task.last_failure();
+        let failure = failure.map(|last| (last.kind, last.at, &last.message));
+        (row.task.attempts, failure, row.result()).hash(&mut hasher);
+    }
+    hasher.finish()
 }
 
 fn call(rows: &[Row<'_>], fixed: Value) -> Call {

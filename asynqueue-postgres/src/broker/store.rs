@@ -18,7 +18,7 @@ use futures_util::{StreamExt, stream};
 use tokio::sync::mpsc;
 
 use super::PostgresBroker;
-use crate::{link::Repeat, sql::Call};
+use crate::sql::Call;
 
 #[async_trait]
 impl Store for PostgresBroker {
@@ -140,7 +140,7 @@ impl Store for PostgresBroker {
 
     async fn ping(&self) -> Result<(), BrokerError> {
         let call = Call::new("select 1", []);
-        self.link().call(&call, Repeat::Always).await.map(drop)
+        self.link().call(&call).await.map(drop)
     }
 
     async fn enqueue_durably(

@@ -12,7 +12,7 @@ use asynqueue_core::{
 
 use super::{MAX_CHUNK, PostgresBroker, lease::place_of};
 use crate::{
-    link::{Event, Repeat},
+    link::Event,
     sql::{
         Call, Value,
         values::{duration, int, long, texts, timestamp},
@@ -80,7 +80,7 @@ impl PostgresBroker {
         forwarded: &mut Each<Forwarded>,
     ) -> Result<bool, BrokerError> {
         let call = Call::new(FORWARD, [texts(queues), int(limit), self.link().fixed()]);
-        let rows = self.link().call(&call, Repeat::Always).await?;
+        let rows = self.link().call(&call).await?;
         let (mut events, mut may_be_more) = (Vec::new(), false);
         for row in &rows {
             let place = place_of(row)?;
@@ -118,7 +118,7 @@ impl PostgresBroker {
                 self.link().fixed(),
             ],
         );
-        let rows = self.link().call(&call, Repeat::Always).await?;
+        let rows = self.link().call(&call).await?;
         self.link().news.here.forget_gone();
         let mut trimmed: Each<Trimmed> = queues.iter().map(|_| Ok(Trimmed::default())).collect();
         for row in &rows {

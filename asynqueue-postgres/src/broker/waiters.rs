@@ -13,12 +13,9 @@ use asynqueue_core::{
 use bytes::Bytes;
 
 use super::{PostgresBroker, edit::archived};
-use crate::{
-    link::Repeat,
-    sql::{
-        Call, Value,
-        values::{id_bytes, text},
-    },
+use crate::sql::{
+    Call, Value,
+    values::{id_bytes, text},
 };
 
 /// How often a waiter looks for an end that was not announced to it, and renews its row.
@@ -98,23 +95,20 @@ impl PostgresBroker {
             self.link().fixed(),
         ];
         let call = Call::new(WAIT, values);
-        let noted = self.link().call(&call, Repeat::Always).await?;
+        let noted = self.link().call(&call).await?;
         Ok(!noted.is_empty())
     }
 
     async fn stop_waiting(&self, task: &TaskRef) -> Result<(), BrokerError> {
         let values = [text(&task.queue), Value::Bytes(Some(id_bytes(&task.id)))];
         let call = Call::new(STOP_WAITING, values);
-        self.link().call(&call, Repeat::Always).await.map(drop)
+        self.link().call(&call).await.map(drop)
     }
 
     /// The result of a task that was completed and is not kept. `None` if there is none.
     async fn end_of_gone(&self, task: &TaskRef) -> Result<Option<Option<Vec<u8>>>, BrokerError> {
         let values = [text(&task.queue), Value::Bytes(Some(id_bytes(&task.id)))];
-        let rows = self
-            .link()
-            .call(&Call::new(END, values), Repeat::Always)
-            .await?;
+        let rows = self.link().call(&Call::new(END, values)).await?;
         Ok(rows.first().map(|row| row.get(0)))
     }
 }

@@ -91,6 +91,9 @@ impl From<BrokerError> for Fault {
     }
 }
 
+/// The code of a call that was made before: its first request has taken effect meanwhile.
+const MADE_BEFORE: &str = "AQ002";
+
 /// What to do after a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reaction {
@@ -180,6 +183,7 @@ fn of_server(error: &tokio_postgres::Error) -> Reaction {
         // The server ends. A commit may have been made before.
         SqlState::ADMIN_SHUTDOWN | SqlState::CRASH_SHUTDOWN => Reaction::Unknown,
         _ if state.code().starts_with("08") => Reaction::Unknown,
+        _ if state.code() == MADE_BEFORE => Reaction::Again,
         _ => Reaction::Fail,
     }
 }

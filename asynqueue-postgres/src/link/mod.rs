@@ -25,8 +25,11 @@ use std::{
 };
 
 use asynqueue_core::{
-    broker::{BrokerError, kit::ServerClock},
-    task::{Clock, Timestamp},
+    broker::{
+        BrokerError,
+        kit::{Lanes, ServerClock, Used},
+    },
+    task::{Clock, TaskId, Timestamp},
 };
 use deadpool_postgres::{Object, Pool};
 use tokio_postgres::Row;
@@ -44,7 +47,7 @@ use crate::{
     PostgresOptions,
     sql::{
         Call, Value,
-        values::{time, timestamp},
+        values::{long, text, time, timestamp},
     },
 };
 
@@ -69,6 +72,10 @@ pub(crate) struct Link {
     pub(crate) news: Arc<News>,
     listener: Listener,
     watch: Watch,
+    /// Lanes for leases: the next one has what the response of the last one was to bring.
+    pub(crate) leases: Lanes,
+    /// Lanes for other changes.
+    pub(crate) changes: Lanes,
 }
 
 /// The schema of all tables and functions.
@@ -93,21 +100,13 @@ impl Schema {
     }
 }
 
-/// Whether a call may be repeated when its connection is lost amid it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Repeat {
-    /// It has the same result if it was made already.
-    Always,
-    /// Only if nothing was changed.
-    IfUnchanged,
-}
-
 impl Link {
     pub(crate) fn open(options: &PostgresOptions, tls: Tls) -> Self {
         let isolation = Isolation::default();
         let pool = pool::open(options, tls.clone(), isolation.clone());
         let schema = Schema::new(&options.schema);
         let news = Arc::new(News::new(pool.clone(), isolation.clone(), schema.clone()));
+        let instance = TaskId::generate();
         let listen = options.listen.as_ref().unwrap_or(&options.config).clone();
         Self {
             server: options.server(),
@@ -122,6 +121,8 @@ impl Link {
             response_timeout: options.response_timeout,
             retry_for: options.retry_for,
             news,
+            leases: Lanes::new(format!("{instance}l")),
+            changes: Lanes::new(format!("{instance}c")),
         }
     }
 
@@ -149,14 +150,39 @@ impl Link {
         }
     }
 
-    /// Runs a statement, which is a transaction. Repeats it while that is safe.
-    pub(crate) async fn call(&self, call: &Call, repeat: Repeat) -> Result<Vec<Row>, BrokerError> {
-        let mut retry = self.retry(repeat);
+    /// Makes a call that has the same effect and result if it is made again, which happens when its response is lost.
+    pub(crate) async fn call(&self, call: &Call) -> Result<Vec<Row>, BrokerError> {
+        let mut retry = self.retry();
         loop {
             match self.call_once(call).await {
                 Ok(rows) => return Ok(rows),
                 Err(fault) => retry.wait_after(fault).await?,
             }
+        }
+    }
+
+    /// Makes a call that has an effect once: made again, it returns its first response. The last parameters of its
+    /// function are the lane, the number, and whether it is made again.
+    pub(crate) async fn call_in(
+        &self,
+        lane: Used<'_>,
+        mut call: Call,
+    ) -> Result<Vec<Row>, BrokerError> {
+        let number = long(lane.number() as i64);
+        call.values.extend([text(&lane.name()), number]);
+        call.values.push(Value::Flag(lane.is_again()));
+        let mut retry = self.retry();
+        loop {
+            let fault = match self.call_once(&call).await {
+                Ok(rows) => {
+                    lane.answered();
+                    return Ok(rows);
+                }
+                Err(fault) => fault,
+            };
+            retry.wait_after(fault).await?;
+            call.values.pop();
+            call.values.push(Value::Flag(true));
         }
     }
 
@@ -204,12 +230,11 @@ impl Link {
         drop(client);
     }
 
-    pub(crate) fn retry(&self, repeat: Repeat) -> Retry<'_> {
+    pub(crate) fn retry(&self) -> Retry<'_> {
         Retry {
             link: self,
-            until: Instant::now() + self.retry_for,
+            until: None,
             wait: FIRST_WAIT,
-            repeat,
         }
     }
 
@@ -246,25 +271,22 @@ impl Drop for Link {
 /// The tries of one call.
 pub(crate) struct Retry<'l> {
     link: &'l Link,
-    until: Instant,
+    /// Set by the first failure, which may have taken long.
+    until: Option<Instant>,
     wait: Duration,
-    repeat: Repeat,
 }
 
 impl Retry<'_> {
     /// Waits before the next try, or returns the error.
     pub(crate) async fn wait_after(&mut self, fault: Fault) -> Result<(), BrokerError> {
-        let may_repeat = match fault.reaction() {
-            Reaction::Again | Reaction::Reconnect => true,
-            Reaction::Unknown => self.repeat == Repeat::Always,
-            Reaction::Fail => false,
-        };
-        if !may_repeat || Instant::now() + self.wait > self.until {
+        let now = Instant::now();
+        let until = *self.until.get_or_insert(now + self.link.retry_for);
+        if fault.reaction() == Reaction::Fail || now + self.wait > until {
             return Err(fault.into_error(&self.link.server));
         }
         tracing::debug!(?fault, "repeating a call to PostgreSQL");
         // Spread, so that transactions that were in each other's way are not so again.
-        let spread = std::collections::hash_map::RandomState::new().hash_one(self.until);
+        let spread = std::collections::hash_map::RandomState::new().hash_one(until);
         let part = (spread % 1_000) as f64 / 1_000.0;
         tokio::time::sleep(self.wait.mul_f64(0.5 + part)).await;
         self.wait = (self.wait * 2).min(LONGEST_WAIT);

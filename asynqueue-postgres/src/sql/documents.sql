@@ -1,13 +1,25 @@
 -- Makes all changes of a set of documents, or none. `expects`: null any content, 0 the document does not exist, else its
--- version. `puts`: 0 keep, 1 set, 2 remove. Returns whether the set was made, and the documents that are kept.
+-- version. `puts`: 0 keep, 1 set, 2 remove. Returns whether the set was made, and the documents that are kept. `again`:
+-- the response to this call was lost.
 create or replace function asynqueue.swap(
-    spaces text[], names text[], expects bigint[], puts smallint[], contents bytea[], dues bigint[])
+    spaces text[], names text[], expects bigint[], puts smallint[], contents bytea[], dues bigint[],
+    lane text, call bigint, again boolean)
 returns table (n integer, is_done boolean, bytes bytea, due bigint, version bigint)
 language plpgsql volatile as $$
 declare
     ok boolean := true;
     found_version bigint;
+    kept jsonb;
 begin
+    if again then
+        select c.response into kept from asynqueue.call c where c.lane = swap.lane and c.number = swap.call;
+        if found then
+            return query select 0, true, null::bytea, null::bigint, null::bigint;
+            return query select r.n, true, r.bytes, r.due, r.version
+                from jsonb_to_recordset(kept) r(n integer, bytes bytea, due bigint, version bigint);
+            return;
+        end if;
+    end if;
     -- In one order, so that sets do not wait for each other in a circle.
     perform pg_advisory_xact_lock(1634956656, l.key) from (
         select distinct hashtext('asynqueue.' || u.space || ':' || u.name) as key
@@ -17,12 +29,15 @@ begin
         ok := ok and (expects[i] is null or expects[i] = coalesce(found_version, 0));
     end loop;
     return query select 0, ok, null::bytea, null::bigint, null::bigint;
-    return query select u.ord::integer, ok, d.bytes, d.due, d.version
-        from unnest(spaces, names) with ordinality u(space, name, ord)
-        join asynqueue.document d on d.space = u.space and d.name = u.name where puts[u.ord] = 0;
+    select jsonb_agg(jsonb_build_object('n', u.ord, 'bytes', d.bytes, 'due', d.due, 'version', d.version)) into kept
+    from unnest(spaces, names) with ordinality u(space, name, ord)
+    join asynqueue.document d on d.space = u.space and d.name = u.name where puts[u.ord] = 0;
+    return query select r.n, ok, r.bytes, r.due, r.version
+        from jsonb_to_recordset(kept) r(n integer, bytes bytea, due bigint, version bigint);
     if not ok then
         return;
     end if;
+    perform asynqueue.note_call(lane, call, asynqueue.now_at(null), kept);
     delete from asynqueue.document d using unnest(spaces, names) with ordinality u(space, name, ord)
     where d.space = u.space and d.name = u.name and puts[u.ord] = 2;
     insert into asynqueue.document as d (space, name, version, due, bytes)

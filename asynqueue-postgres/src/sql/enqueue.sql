@@ -3,29 +3,40 @@
 --
 -- Returns the tasks that are refused: 1 for their id, 2 for their unique lock, 3 for their tick, with the state of the
 -- task that exists. And what to announce: 0 a time at which something of the task's queue is due before all others, and
--- 4 that its queue has pending tasks, with those that were the first before.
+-- 4 that its queue has pending tasks, with those that were the first before. `again`: the response to this call was lost.
 create or replace function asynqueue.enqueue(
     names text[], of integer[], ids bytea[], envelopes bytea[], ranks smallint[], pending integer,
     dues bigint[], delays bigint[],
     keys text[], holds smallint[], ttls bigint[],
     guards text[], ticks bigint[], tolerance bigint,
     events text[], groups text[], sizes integer[], max_delays bigint[], graces bigint[],
-    fixed bigint)
+    fixed bigint,
+    lane text, call bigint, again boolean)
 returns table (n integer, why smallint, state smallint, holder bytea, at bigint, head text)
 language plpgsql volatile
 set enable_seqscan = off set plan_cache_mode = force_generic_plan set jit = off as $$
 declare
     t bigint := asynqueue.now_at(fixed);
-    base bigint := nextval('asynqueue.block') - 1;
+    base bigint;
     total integer := cardinality(ids);
     accepted integer;
     queues integer[];
     heads text[];
     first_dues bigint[];
     group_dues bigint[];
-    refused record;
+    one record;
+    refused jsonb;
     i integer;
 begin
+    if again then
+        select c.response into refused from asynqueue.call c where c.lane = enqueue.lane and c.number = enqueue.call;
+        if found then
+            return query select * from asynqueue.conflicts_of(refused);
+            return;
+        end if;
+    end if;
+    perform asynqueue.note_call(lane, call, t, null);
+    base := nextval('asynqueue.block') - 1;
     select array_agg(asynqueue.queue_of(u.name) order by u.ord) into queues from unnest(names) with ordinality u(name, ord);
     heads := array(select asynqueue.head_of(u.q) from unnest(queues) with ordinality u(q, ord) order by u.ord);
     if pending < total then
@@ -41,6 +52,12 @@ begin
         order by u.q, u.id
         on conflict (queue, id) do nothing;
         get diagnostics accepted = row_count;
+        if accepted < total then
+            select jsonb_agg(jsonb_build_object('n', u.ord, 'why', 1, 'state', asynqueue.state_of(k.turn))) into refused
+            from unnest(of, ids) with ordinality u(q, id, ord)
+            join asynqueue.task k on k.queue = queues[u.q] and k.id = u.id
+            where k.turn <> base + u.ord;
+        end if;
     else
         accepted := 0;
         -- By queue and lock, so that calls do not wait for each other in a circle. Ticks of a guard are in their order.
@@ -48,12 +65,12 @@ begin
             select u.ord from unnest(of, keys) with ordinality u(q, key, ord)
             order by u.q, guards[u.ord] nulls first, case when guards[u.ord] is null then u.key end nulls first, u.ord
         loop
-            refused := asynqueue.accept_or_undo(
+            one := asynqueue.accept_or_undo(
                 base + i, queues[of[i]], ids[i], envelopes[i], ranks[i], keys[i], holds[i], ttls[i],
                 guards[i], ticks[i], tolerance, t);
-            if refused.why is not null then
-                n := i; why := refused.why; state := refused.state; holder := refused.holder; at := null; head := null;
-                return next;
+            if one.why is not null then
+                refused := coalesce(refused, '[]') || jsonb_build_object(
+                    'n', i, 'why', one.why, 'state', one.state, 'holder', one.holder);
             else
                 accepted := accepted + 1;
                 if groups[i] is not null then
@@ -69,6 +86,10 @@ begin
         end loop;
     end if;
 
+    if refused is not null then
+        perform asynqueue.note_response(lane, call, refused);
+        return query select * from asynqueue.conflicts_of(refused);
+    end if;
     if accepted = total and pending = total then
         insert into asynqueue.ready (queue, rank, place, first, last, at)
         select queues[u.q], u.rank, base + min(u.ord), base + min(u.ord), base + max(u.ord), t
@@ -116,13 +137,15 @@ begin
                 and not exists (select from asynqueue.member m where m.turn = k.turn)
             group by k.queue) p
         join asynqueue.queue q on q.id = p.queue and not q.paused;
-    if accepted < total and keys is null and guards is null and groups is null then
-        return query select u.ord::integer, 1::smallint, asynqueue.state_of(k.turn), null::bytea, null::bigint, null::text
-            from unnest(of, ids) with ordinality u(q, id, ord)
-            join asynqueue.task k on k.queue = queues[u.q] and k.id = u.id
-            where k.turn <> base + u.ord;
-    end if;
 end $$;
+
+-- The tasks that a call has refused.
+create or replace function asynqueue.conflicts_of(response jsonb)
+returns table (n integer, why smallint, state smallint, holder bytea, at bigint, head text)
+language sql stable as $$
+    select r.n, r.why, r.state, r.holder, null::bigint, null::text
+    from jsonb_to_recordset(response) r(n integer, why smallint, state smallint, holder bytea)
+$$;
 
 -- Accepts a task that may have a lock or a tick. Returns why it is refused.
 create or replace function asynqueue.accept(

@@ -1,6 +1,8 @@
--- Leases pending tasks of the queues `names`, in this order: at most `limits[n]` of each, and `total` in all.
+-- Leases pending tasks of the queues `names`, in this order: at most `limits[n]` of each, and `total` or 1,000 in all.
+-- `again`: the response to this call was lost. If it has leased tasks, their leases are extended.
 create or replace function asynqueue.lease(
-    names text[], limits integer[], total integer, lasts bigint, worker text, fixed bigint)
+    names text[], limits integer[], total integer, lasts bigint, worker text, fixed bigint,
+    lane text, call bigint, again boolean)
 returns table (n integer, id bytea, envelope bytea, changes bytea, token bigint, since bigint, at bigint)
 language plpgsql volatile
 set enable_seqscan = off set plan_cache_mode = force_generic_plan set enable_material = off set jit = off as $$
@@ -17,7 +19,17 @@ declare
     firsts bigint[];
     lasts_of bigint[];
     ats bigint[];
+    tokens bigint;
+    leased integer := 0;
 begin
+    if again then
+        select c.response::bigint into tokens from asynqueue.call c where c.lane = lease.lane and c.number = lease.call;
+        if found then
+            return query select * from asynqueue.lease_again(names, limits, total, lasts, tokens, t);
+            return;
+        end if;
+    end if;
+    total := least(total, 1000);
     for i in 1..cardinality(names) loop
         select q.id into number from asynqueue.queue q where q.name = names[i] and not q.paused;
         continue when number is null;
@@ -44,6 +56,7 @@ begin
                 select r.rank, r.place, r.first, r.last, r.at from asynqueue.ready r where r.queue = number
                 order by r.rank, r.place limit ranges for update skip locked) l;
             may_wait := may_wait and ranks is null;
+            tokens := coalesce(tokens, nextval('asynqueue.token'));
             return query
                 with counted as (
                     select l.*, sum(l.last - l.first + 1) over (order by l.rank, l.place) as upto
@@ -63,7 +76,10 @@ begin
                     from cut c join asynqueue.task k on k.turn >= c.first and k.turn <= c.cut),
                 leased as (
                     insert into asynqueue.lease as l (turn, queue, token, until, worker)
-                    select k.turn, number, nextval('asynqueue.token'), t + lasts, lease.worker from tasks k
+                    select k.turn, number,
+                        tokens + leased + row_number() over (order by k.rank, k.place, k.turn) - 1,
+                        t + lasts, lease.worker
+                    from tasks k
                     returning l.turn, l.token),
                 -- A unique lock that is locked has ended, and is being taken by another task.
                 ended as (
@@ -72,14 +88,40 @@ begin
                 started as (delete from asynqueue.lock l using ended e where l.queue = number and l.key = e.key)
                 select i, k.id, k.envelope,
                     (select c.changes from asynqueue.change c where c.turn = k.turn), l.token, k.at, t
-                from tasks k join leased l using (turn) order by k.rank, k.place, k.turn;
+                from tasks k join leased l using (turn) order by l.token;
             get diagnostics taken = row_count;
             is_locked := ranks is null;
             if taken > 0 then
                 insert into asynqueue.tally (queue, pending, active) values (number, -taken, taken);
+                leased := leased + taken;
                 wanted := wanted - taken;
                 total := total - taken;
             end if;
         end loop;
     end loop;
+    if leased > 0 then
+        perform asynqueue.note_call(lane, call, t, to_jsonb(tokens));
+    end if;
+end $$;
+
+-- The leases with a block of tokens that are still current, extended, within the limits of a request.
+create or replace function asynqueue.lease_again(
+    names text[], limits integer[], total integer, lasts bigint, tokens bigint, t bigint)
+returns table (n integer, id bytea, envelope bytea, changes bytea, token bigint, since bigint, at bigint)
+language plpgsql volatile as $$
+begin
+    return query
+        with held as materialized (
+            select u.ord::integer as n, l.turn, l.token, u.most,
+                row_number() over (partition by u.ord order by l.token) as place
+            from asynqueue.lease l join asynqueue.queue q on q.id = l.queue
+            join unnest(names, limits) with ordinality u(name, most, ord) on u.name = q.name
+            where l.token >= tokens and l.token < tokens + 1024 and l.until > t),
+        extended as (
+            update asynqueue.lease l set until = t + lasts
+            from (select * from held h where h.place <= h.most order by h.token limit total) h
+            where l.turn = h.turn and l.token = h.token returning h.n, l.turn, l.token)
+        select e.n, k.id, k.envelope,
+            (select c.changes from asynqueue.change c where c.turn = k.turn), e.token, t, t
+        from extended e join asynqueue.task k using (turn) order by e.token;
 end $$;

@@ -6,11 +6,13 @@
 -- Returns what is unusual of an outcome: 0 the lease is not current, 2 a cancellation was requested, with its reason, and
 -- nothing was changed unless `is_cancelled`, 3 it was completed in a transaction of the handler. 1: it was recorded, and
 -- a caller waits for the end; or the task is due before all others of its queue; or its queue may be leased from, and
--- this was pending there first. An outcome that is not returned was recorded.
+-- this was pending there first. An outcome that is not returned was recorded. `again`: the response to this call was
+-- lost.
 create or replace function asynqueue.settle(
     names text[], of integer[], ids bytea[], tokens bigint[], if_expired boolean[], is_cancelled boolean[],
     kinds smallint[], waits bigint[], changes bytea[], results bytea[], envelopes bytea[],
-    failed boolean[], keys text[], ttls bigint[], fixed bigint)
+    failed boolean[], keys text[], ttls bigint[], fixed bigint,
+    lane text, call bigint, again boolean)
 returns table (n integer, outcome smallint, reason text, awaited boolean, due bigint, is_open boolean, head text)
 language plpgsql volatile
 set enable_seqscan = off set plan_cache_mode = force_generic_plan set jit = off as $$
@@ -22,13 +24,23 @@ declare
     turns bigint[];
     reclaimed bigint[];
     blocked integer[] := '{}';
+    reasons text[] := '{}';
     known integer[] := '{}';
+    refused jsonb;
     is_late boolean;
     waited integer[] := '{}';
     heads text[];
     dues bigint[];
     has_changes boolean := exists (select from asynqueue.change);
 begin
+    if again then
+        select c.response into refused from asynqueue.call c where c.lane = settle.lane and c.number = settle.call;
+        if found then
+            return query select * from asynqueue.refused_of(refused);
+            return;
+        end if;
+    end if;
+    perform asynqueue.note_call(lane, call, t, null);
     select array_agg(q.id order by u.ord) into queues
     from unnest(names) with ordinality u(name, ord) left join asynqueue.queue q on q.name = u.name;
 
@@ -37,20 +49,14 @@ begin
             delete from asynqueue.settled s using unnest(tokens, if_expired) with ordinality u(token, expired, ord)
             where s.token = u.token and not u.expired returning u.ord)
         select coalesce(array_agg(g.ord), '{}') into known from gone g;
-        return query select k.ord, 3::smallint, null::text, true, null::bigint, false, null::text from unnest(known) k(ord);
     end if;
     if exists (select from asynqueue.running where cancel is not null) then
-        blocked := array(
-            select u.ord from unnest(of, ids, tokens, kinds, is_cancelled) with ordinality u(q, id, token, kind, cancelled, ord)
-            join asynqueue.task k on k.queue = queues[u.q] and k.id = u.id
-            join asynqueue.lease l on l.turn = k.turn and l.token = u.token
-            join asynqueue.running r on r.turn = k.turn and r.cancel is not null
-            where u.kind between 3 and 7 and not u.cancelled);
-        return query
-            select u.ord::integer, 2::smallint, r.cancel, false, null::bigint, false, null::text
-            from unnest(of, ids) with ordinality u(q, id, ord)
-            join asynqueue.task k on k.queue = queues[u.q] and k.id = u.id
-            join asynqueue.running r on r.turn = k.turn where u.ord = any(blocked);
+        select coalesce(array_agg(u.ord), '{}'), coalesce(array_agg(r.cancel), '{}') into blocked, reasons
+        from unnest(of, ids, tokens, kinds, is_cancelled) with ordinality u(q, id, token, kind, cancelled, ord)
+        join asynqueue.task k on k.queue = queues[u.q] and k.id = u.id
+        join asynqueue.lease l on l.turn = k.turn and l.token = u.token
+        join asynqueue.running r on r.turn = k.turn and r.cancel is not null
+        where u.kind between 3 and 7 and not u.cancelled;
     end if;
 
     if true = any(if_expired) then
@@ -69,9 +75,13 @@ begin
         returning u.ord, l.turn)
     select array_agg(e.ord), array_agg(e.turn) into ords, turns from ended e;
     if coalesce(cardinality(ords), 0) < cardinality(ids) then
-        return query select o, 0::smallint, null::text, false, null::bigint, false, null::text
-            from generate_series(1, cardinality(ids)) o
-            where not o = any(coalesce(ords, '{}')) and not o = any(blocked) and not o = any(known);
+        select jsonb_agg(jsonb_build_object(
+            'n', o,
+            'outcome', case when o = any(known) then 3 when o = any(blocked) then 2 else 0 end,
+            'reason', reasons[array_position(blocked, o)]))
+        into refused from generate_series(1, cardinality(ids)) o where not o = any(coalesce(ords, '{}'));
+        perform asynqueue.note_response(lane, call, refused);
+        return query select * from asynqueue.refused_of(refused);
     end if;
     if ords is null then
         return;
@@ -143,6 +153,14 @@ begin
         from unnest(ords) e(ord) join asynqueue.queue q on q.id = queues[of[e.ord]]
         where kinds[e.ord] between 3 and 6 or e.ord = any(waited);
 end $$;
+
+-- The outcomes that were not recorded by a call.
+create or replace function asynqueue.refused_of(response jsonb)
+returns table (n integer, outcome smallint, reason text, awaited boolean, due bigint, is_open boolean, head text)
+language sql stable as $$
+    select r.n, r.outcome, r.reason, false, null::bigint, false, null::text
+    from jsonb_to_recordset(response) r(n integer, outcome smallint, reason text)
+$$;
 
 -- Puts tasks whose lease has ended where their outcomes send them.
 create or replace function asynqueue.keep(

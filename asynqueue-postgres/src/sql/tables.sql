@@ -9,9 +9,10 @@ create table asynqueue.meta (
     usable_from integer not null
 );
 
--- Blocks of 1,024 numbers: the turns of a batch of tasks, places in `ready`, and versions of documents.
+-- Blocks of 1,024 numbers: the turns of a batch of tasks, and places in `ready`.
 create sequence asynqueue.block increment by 1024;
-create sequence asynqueue.token;
+-- The tokens of the leases of one call, and versions of documents.
+create sequence asynqueue.token increment by 1024;
 
 -- A queue without a name was deleted; its rows are removed in pieces. The counts are those of `tally` that were added
 -- up so far.
@@ -201,6 +202,15 @@ create table asynqueue.settled (
     token bigint primary key,
     at bigint not null
 );
+
+-- The last calls of each lane. `response` is null if it is the usual one.
+create table asynqueue.call (
+    lane text collate "C" not null,
+    number bigint not null,
+    at bigint not null,
+    response jsonb,
+    primary key (lane, number)
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000);
 
 create table asynqueue.document (
     space text collate "C" not null,

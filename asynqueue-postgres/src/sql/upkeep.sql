@@ -71,7 +71,7 @@ begin
     return cardinality(turns);
 end $$;
 
--- Adds up to 100,000 rows of `tally` to the counts of their queues, unless another process does so.
+-- Adds up to 100,000 rows of `tally` to the counts of their queues.
 create or replace function asynqueue.add_up() returns void
 language plpgsql volatile
 set jit = off as $$
@@ -116,7 +116,11 @@ declare
     number integer;
 begin
     perform set_config('synchronous_commit', 'off', true);
-    perform asynqueue.add_up();
+    -- Unless another process does so.
+    if pg_try_advisory_xact_lock(1634956655, asynqueue.lock_of(0)) then
+        perform asynqueue.add_up();
+        perform asynqueue.forget_calls(t);
+    end if;
     for i in 1..cardinality(names) loop
         n := i; completed := 0; by_count := 0; by_age := 0; archived := 0;
         select q.id into number from asynqueue.queue q where q.name = names[i];

@@ -24,6 +24,13 @@ impl Call {
         }
     }
 
+    /// A call in a transaction with others, which is not made again by itself: it has no lane.
+    pub(crate) fn in_transaction(mut self) -> Self {
+        self.values
+            .extend([Value::Text(None), long(0), Value::Flag(false)]);
+        self
+    }
+
     pub(crate) fn typed(&self) -> Vec<(&(dyn ToSql + Sync), Type)> {
         let values = self.values.iter();
         values

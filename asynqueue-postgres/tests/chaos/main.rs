@@ -42,8 +42,6 @@ async fn no_fault_loses_or_duplicates_a_task_or_leaves_data() {
         env!("CARGO_TARGET_TMPDIR"),
         &["single", "pgbouncer"],
     );
-    // A lease whose response is lost is not recognised when it is requested again, and waits for its end.
-    let settings = settings.by_default("-late");
     let stage = PostgresStage::start(settings.variant() == "pgbouncer").await;
     chaos::run(settings, stage).await;
 }

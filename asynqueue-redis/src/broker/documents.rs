@@ -9,6 +9,7 @@ use std::{
 
 use asynqueue_core::broker::{
     BrokerError, Document, DocumentSwap, DueDocuments, Expect, Put, Space, Swapped, Version,
+    kit::Used,
 };
 use asynqueue_core::task::{Name, Timestamp};
 use bytes::Bytes;
@@ -17,7 +18,6 @@ use redis::Value;
 use super::{MAX_CHUNK, MAX_CHUNK_BYTES, MAX_MILLIS, RedisBroker};
 use crate::{
     keys::{DocumentKeys, SpaceKeys},
-    lanes::Used,
     reply, script,
 };
 

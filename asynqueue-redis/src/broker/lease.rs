@@ -6,7 +6,7 @@ use std::{
 };
 
 use asynqueue_core::{
-    broker::{BrokerError, Each, Extended, Lease, LeaseRequest, LeaseToken, Leased},
+    broker::{BrokerError, Each, Extended, Lease, LeaseRequest, LeaseToken, Leased, kit::Used},
     task::{Envelope, Name, Timestamp, UniqueUntil},
 };
 use futures_util::future::join_all;
@@ -16,7 +16,7 @@ use super::{
     MAX_CHUNK, RedisBroker, millis,
     queue::{Queue, Read, each_of},
 };
-use crate::{lanes::Used, link::Sent, reply, script};
+use crate::{link::Sent, reply, script};
 
 /// The name of a lease in Redis: its token in 16 hexadecimal digits, then the id of the task.
 pub(super) fn member(token: LeaseToken, id: &str) -> String {

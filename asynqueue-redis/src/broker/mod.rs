@@ -27,7 +27,7 @@ mod wakeups;
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use asynqueue_core::{
-    broker::{Broker, BrokerError, Durability, SharedBroker, Unreadable},
+    broker::{Broker, BrokerError, Durability, SharedBroker, Unreadable, kit::Lanes},
     task::{Clock, Name, Timestamp},
 };
 use parking_lot::RwLock;
@@ -36,7 +36,6 @@ use self::{ownership::Keeper, queue::Queue};
 use crate::{
     ConnectError, RedisOptions,
     keys::{self, DocumentKeys},
-    lanes::Lanes,
     link::{Link, Sent},
     reply,
 };

@@ -7,7 +7,7 @@ use std::{
 };
 
 use asynqueue_core::{
-    broker::{BrokerError, Each, kit},
+    broker::{BrokerError, Each, kit, kit::Lanes},
     codec::CodecName,
     task::{Envelope, Failure, FailureKind, Name, TaskId, Timestamp},
 };
@@ -19,7 +19,7 @@ use super::{
     RedisBroker, coalesce::Coalescers, known_upkeep::Upkeep, leftovers::Rounds, room::Room,
     waiters::Waiters, wakeups::Wakeups,
 };
-use crate::{keys::QueueKeys, lanes::Lanes, script};
+use crate::{keys::QueueKeys, script};
 
 /// How often a queue in use is added to the list of queues.
 const LIST_AGAIN: Duration = Duration::from_secs(10);

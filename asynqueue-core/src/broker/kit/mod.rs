@@ -4,6 +4,7 @@ mod announcer;
 mod clock;
 mod coalesce;
 pub mod io;
+mod lanes;
 pub mod promised;
 mod stored;
 
@@ -11,5 +12,6 @@ pub use self::{
     announcer::{Announced, Announcer, Heard, Note},
     clock::ServerClock,
     coalesce::Coalescer,
+    lanes::{Lanes, Used},
     stored::{Read, Stored},
 };

@@ -1,15 +1,15 @@
 //! Lanes: a change in a lane can be sent again when its response was lost.
 //!
-//! A change is sent in a lane, with a number that increases by one each time. Redis keeps the last number of each lane
-//! with its response. A lane has one change in progress at a time.
+//! A change is sent in a lane, with a number that increases each time. The server keeps the last number of each lane with
+//! its response. A lane has one change in progress at a time.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 
-/// The lanes of one process to one queue.
+/// The lanes of one process.
 #[derive(Debug)]
-pub(crate) struct Lanes {
+pub struct Lanes {
     name: String,
     free: Mutex<Vec<Lane>>,
     made: AtomicU32,
@@ -27,7 +27,7 @@ struct Lane {
 
 /// A lane in use. If it is dropped before it is [answered](Self::answered), it counts as unanswered: the change may or
 /// may not have taken effect.
-pub(crate) struct Used<'a> {
+pub struct Used<'a> {
     lanes: &'a Lanes,
     lane: Lane,
     is_again: bool,
@@ -35,7 +35,7 @@ pub(crate) struct Used<'a> {
 
 impl Lanes {
     /// Lanes with a name that no other process has.
-    pub(crate) fn new(name: String) -> Self {
+    pub fn new(name: String) -> Self {
         Self {
             name,
             free: Mutex::default(),
@@ -45,7 +45,7 @@ impl Lanes {
     }
 
     /// A lane for a new change.
-    pub(crate) fn next(&self) -> Used<'_> {
+    pub fn next(&self) -> Used<'_> {
         self.next_for(0)
     }
 
@@ -62,7 +62,7 @@ impl Lanes {
 
     /// A lane for a change, identified by its hash: the lane in which the change went unanswered, to send it again,
     /// otherwise one for a new change.
-    pub(crate) fn again_or_next(&self, what: u64) -> Used<'_> {
+    pub fn again_or_next(&self, what: u64) -> Used<'_> {
         let unanswered = {
             let mut free = self.free.lock();
             let place = free.iter().position(|lane| lane.unanswered == Some(what));
@@ -85,22 +85,22 @@ impl Lanes {
 
 impl Used<'_> {
     /// The lane's name.
-    pub(crate) fn name(&self) -> String {
+    pub fn name(&self) -> String {
         format!("{}{}", self.lanes.name, self.lane.index)
     }
 
     /// The number of the change, unique among these lanes.
-    pub(crate) fn number(&self) -> u64 {
+    pub fn number(&self) -> u64 {
         self.lane.number
     }
 
     /// Whether the change was sent before without a response.
-    pub(crate) fn is_again(&self) -> bool {
+    pub fn is_again(&self) -> bool {
         self.is_again
     }
 
     /// Notes that the response has arrived.
-    pub(crate) fn answered(mut self) {
+    pub fn answered(mut self) {
         self.lane.unanswered = None;
     }
 }
