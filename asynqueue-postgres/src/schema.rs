@@ -1,7 +1,7 @@
 //! The tables and functions, and their versions.
 
 use asynqueue_core::broker::kit::io;
-use tokio_postgres::{Client, error::SqlState};
+use tokio_postgres::{Client, IsolationLevel, error::SqlState};
 
 use crate::{
     ConnectError, PostgresOptions,
@@ -136,7 +136,11 @@ async fn found(client: &Client, schema: &Schema) -> Result<Option<Found>, Connec
 
 async fn run(client: &mut Client, schema: &Schema) -> Result<(), ConnectError> {
     let error = |error| failed(schema, error);
-    let transaction = client.transaction().await.map_err(error)?;
+    // So that each statement sees what others have committed before the lock was free.
+    let transaction = client
+        .build_transaction()
+        .isolation_level(IsolationLevel::ReadCommitted);
+    let transaction = transaction.start().await.map_err(error)?;
     // One process at a time.
     let lock = "select pg_advisory_xact_lock(1634956657, hashtext($1))";
     let name = schema.name();

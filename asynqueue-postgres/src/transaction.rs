@@ -100,7 +100,8 @@ impl PostgresBroker {
     /// # Errors
     ///
     /// [`EnqueueError::Conflict`] if the task was refused; the transaction is as it was before. Otherwise when a
-    /// statement fails; roll the transaction back then.
+    /// statement fails; roll the transaction back then. A `repeatable read` or `serializable` transaction fails if it
+    /// started before its queue existed; run it again then, as after any serialization failure.
     pub async fn enqueue_in<T: Task>(
         &self,
         transaction: &Transaction<'_>,
@@ -139,6 +140,7 @@ impl PostgresBroker {
     ) -> Result<Vec<Result<(), Conflict>>, BrokerError> {
         self.link().open_or_closed()?;
         let failed = |error: Error| statement_failed(&error);
+        self.create_queues(&tasks).await;
         let mut tasks = Batch::with_passed_times(tasks, self.link().now());
         let mut results = Vec::with_capacity(tasks.len());
         let mut events = Vec::new();
@@ -151,6 +153,7 @@ impl PostgresBroker {
             let (accepted, announced) = batch.results(refused.into_iter())?;
             results.extend(accepted);
             events.extend(announced);
+            self.note_tally();
             tasks = rest;
         }
         if !events.is_empty() {

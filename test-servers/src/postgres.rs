@@ -1,4 +1,4 @@
-//! A single PostgreSQL.
+//! A PostgreSQL, and its standby.
 
 mod folder;
 mod tree;
@@ -60,9 +60,19 @@ impl Postgres {
 
     /// Starts a server with more settings, such as `["max_connections=10"]`.
     pub async fn with(settings: &[&str]) -> Self {
-        let settings: Vec<_> = settings.iter().copied().map(String::from).collect();
+        let settings = settings.iter().copied().map(String::from).collect();
+        Self::in_folder(Folder::create, settings).await
+    }
+
+    /// Starts a standby of this server, with the same settings. It answers queries, and `select pg_promote()` makes it a
+    /// primary.
+    pub async fn standby(&self) -> Self {
+        Self::in_folder(|| Folder::of_standby(self.port), self.settings.clone()).await
+    }
+
+    async fn in_folder(create: impl Fn() -> Folder, settings: Vec<String>) -> Self {
         loop {
-            let (folder, port) = (Folder::create(), free_port());
+            let (folder, port) = (create(), free_port());
             let mut server = Self {
                 process: run(&folder, port, &settings),
                 folder,

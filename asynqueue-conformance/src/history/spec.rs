@@ -134,6 +134,7 @@ fn name(settled: Settled) -> &'static str {
         Settled::Recorded => "recorded",
         Settled::Cancelled => "cancelled",
         Settled::Completed => "completed",
+        Settled::NotCommitted => "not committed",
         Settled::Stale => "stale",
     }
 }

@@ -178,6 +178,9 @@ pub enum Settled {
     Cancelled,
     /// The task was completed in a transaction of its handler before, which is what counts. This outcome has no effect.
     Completed,
+    /// The handler completed the task in a transaction that it did not commit. The attempt was recorded as a failure
+    /// instead: the task is retried, or archived.
+    NotCommitted,
     /// The outcome was refused because its token is not current: the lease had expired, and the task has been settled,
     /// leased again or deleted.
     Stale,

@@ -29,6 +29,7 @@ impl Server {
                 }
                 let outcomes = self.shared.outbox.take();
                 let results = all_of(self.shared.broker.settle(&outcomes).await)?;
+                let (outcomes, results) = self.shared.recorded(&outcomes, results);
                 self.shared.note_completed(&outcomes, &results);
                 self.shared.note_archived(&outcomes, &results);
                 self.shared.call_waiting_hooks().await;

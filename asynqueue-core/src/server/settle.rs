@@ -1,6 +1,6 @@
 //! Recording outcomes, in batches that collect while the previous call is under way.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 
@@ -10,7 +10,7 @@ use super::{
     outcome::guarded,
 };
 use crate::{
-    broker::{BrokerError, Each, Outcome, Settled, Settlement},
+    broker::{BrokerError, Each, Outcome, Settled, Settlement, kit::promised},
     metrics,
     task::{Envelope, Failure, FailureKind, Name},
 };
@@ -162,6 +162,8 @@ impl Shared {
     }
 
     fn note_settled(&self, part: &[Settlement], settled: Vec<Settled>) {
+        let (part, settled) = self.recorded(part, settled);
+        let part = &*part;
         self.note_stale(part, &settled);
         self.note_completed(part, &settled);
         self.note_archived(part, &settled);
@@ -169,6 +171,23 @@ impl Shared {
         guarded("metrics", || {
             metrics::settled(outcomes, |event| self.registry.knows(event));
         });
+    }
+
+    /// The outcomes that the broker has recorded. An attempt that did not commit its transaction has failed.
+    pub(super) fn recorded<'p>(
+        &self,
+        part: &'p [Settlement],
+        mut settled: Vec<Settled>,
+    ) -> (Cow<'p, [Settlement]>, Vec<Settled>) {
+        let mut part = Cow::Borrowed(part);
+        for (place, settled) in settled.iter_mut().enumerate() {
+            if *settled == Settled::NotCommitted {
+                let failed = promised::not_committed(&part[place], self.broker.now());
+                part.to_mut()[place] = failed;
+                *settled = Settled::Recorded;
+            }
+        }
+        (part, settled)
     }
 
     /// Reports outcomes that came after a transaction of the handler had completed the task.

@@ -38,6 +38,7 @@ impl PostgresBroker {
         let rows = self.link().call(&call).await?;
         let is_gone = rows.first().is_some_and(|row| row.get(0));
         if is_gone {
+            self.0.created.forget(name);
             let deleted = Event::Now(Announced::QueueDeleted(name.clone()));
             self.link().announce(vec![deleted]);
         }

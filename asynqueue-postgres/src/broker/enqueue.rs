@@ -57,6 +57,7 @@ impl PostgresBroker {
             let refused = self.link().call_in(lane, call).await?;
             let (accepted, events) = batch.results(refused.iter().map(Refused::of))?;
             self.link().announce(events);
+            self.note_tally();
             results.extend(accepted);
             tasks = rest;
         }

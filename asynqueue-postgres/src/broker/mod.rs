@@ -1,6 +1,7 @@
 //! The broker. `store.rs` implements its trait; each method has its own file.
 
 mod control;
+mod created;
 mod documents;
 mod edit;
 mod enqueue;
@@ -15,10 +16,14 @@ mod store;
 mod upkeep;
 mod waiters;
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicU32},
+};
 
 use asynqueue_core::broker::{Conflict, NewTask, SharedBroker, Unreadable, kit::Coalescer};
 
+use self::created::Created;
 pub(crate) use self::{
     enqueue::{Batch, Refused},
     settle::kept,
@@ -47,6 +52,9 @@ struct Inner {
     link: Link,
     single: Arc<Coalescer<NewTask, Result<(), Conflict>>>,
     unreadable: Unreadable,
+    created: Created,
+    /// Counts calls that leave a tally.
+    tallies: AtomicU32,
     database: String,
 }
 
@@ -74,6 +82,8 @@ impl PostgresBroker {
             link: Link::open(&options, tls),
             single: Arc::new(Coalescer::new(MAX_CHUNK)),
             unreadable: Unreadable::default(),
+            created: Created::default(),
+            tallies: upkeep::first_tally(),
             database: options.config.get_dbname().unwrap_or("postgres").to_owned(),
         })))
     }

@@ -196,7 +196,7 @@ impl PostgresBroker {
             }
             rest = later;
         }
-        promised::forget(settlements, &results);
+        promised::forget(settlements, &mut results);
         Ok(results)
     }
 

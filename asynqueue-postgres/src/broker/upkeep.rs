@@ -1,7 +1,12 @@
 //! Upkeep: tasks that become due, and tasks that are no longer kept.
 
+use std::{
+    hash::BuildHasher,
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+};
+
 use asynqueue_core::{
-    broker::{BrokerError, Each, Forwarded, HourStats, Keep, Trimmed},
+    broker::{BrokerError, Each, Forwarded, HourStats, Keep, Trimmed, kit::io},
     task::Name,
 };
 
@@ -19,7 +24,35 @@ const FORWARD: &str = "select n, moved, next_due, is_open, head from asynqueue.f
 const TRIM: &str =
     "select n, completed, by_count, by_age, archived from asynqueue.trim($1, $2, $3, $4, $5, $6)";
 
+/// A process adds tallies up after this number of its own calls. Servers do so whenever they trim, but there may be none.
+const ADD_UP_EVERY: u32 = 1_000;
+
+/// Where a process starts to count: anywhere, because it may end before it has made that many calls.
+pub(super) fn first_tally() -> AtomicU32 {
+    let random = std::collections::hash_map::RandomState::new().hash_one(());
+    AtomicU32::new((random % u64::from(ADD_UP_EVERY)) as u32)
+}
+
 impl PostgresBroker {
+    /// Counts a call that leaves a tally. Adds the tallies of all processes up now and then, without delaying the call.
+    pub(crate) fn note_tally(&self) {
+        if self.0.tallies.fetch_add(1, Relaxed) % ADD_UP_EVERY != ADD_UP_EVERY - 1 {
+            return;
+        }
+        let broker = self.clone();
+        let adding = async move {
+            let call = Call::new("select asynqueue.add_up()", []);
+            if let Err(fault) = broker.link().call_once(&call).await {
+                tracing::debug!(
+                    ?fault,
+                    "could not add up the counts of queues; trying later"
+                );
+            }
+        };
+        // Fails if the process ends.
+        let _ = io::spawn(adding);
+    }
+
     pub(super) async fn forward_due(
         &self,
         queues: &[Name],

@@ -145,6 +145,7 @@ impl Fault {
                     (_, Some(&SqlState::DISK_FULL | &SqlState::OUT_OF_MEMORY)) => {
                         BrokerError::full(problem)
                     }
+                    (_, Some(&SqlState::OBJECT_IN_USE)) => BrokerError::unavailable(problem),
                     (Reaction::Fail, _) => BrokerError::protocol(problem),
                     _ => BrokerError::unavailable(problem),
                 };
@@ -201,7 +202,8 @@ pub(crate) fn problem(error: &tokio_postgres::Error) -> String {
             ": the role must own the schema, or have all privileges on it"
         }
         SqlState::READ_ONLY_SQL_TRANSACTION => {
-            ": this server is a standby; list all servers in the URL, with `target_session_attrs=read-write`"
+            ": this server is a standby, or the role has `default_transaction_read_only`; list all servers in the URL, with \
+             `target_session_attrs=read-write`, or remove the setting"
         }
         SqlState::TOO_MANY_CONNECTIONS => ": lower `pool_size`, or raise `max_connections`",
         SqlState::DISK_FULL => ": free space on the disk of the server",

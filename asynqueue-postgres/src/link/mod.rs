@@ -2,6 +2,7 @@
 
 mod drive;
 mod error;
+mod isolation;
 mod listen;
 mod news;
 mod pool;
@@ -41,7 +42,7 @@ pub(crate) use self::{
     transaction::{Change, Make},
     watch::Watched,
 };
-use self::{listen::Listener, watch::Watch};
+use self::{isolation::Isolation, listen::Listener, watch::Watch};
 use crate::{
     PostgresOptions,
     sql::{
@@ -59,6 +60,7 @@ const LONGEST_WAIT: Duration = Duration::from_millis(500);
 /// Connections to PostgreSQL.
 pub(crate) struct Link {
     pool: Pool,
+    isolation: Isolation,
     pub(crate) server: String,
     pub(crate) schema: Schema,
     clock: ServerClock,
@@ -100,9 +102,10 @@ impl Schema {
 
 impl Link {
     pub(crate) fn open(options: &PostgresOptions, tls: Tls) -> Self {
-        let pool = pool::open(options, tls.clone());
+        let isolation = Isolation::default();
+        let pool = pool::open(options, tls.clone(), isolation.clone());
         let schema = Schema::new(&options.schema);
-        let news = Arc::new(News::new(pool.clone(), schema.clone()));
+        let news = Arc::new(News::new(pool.clone(), isolation.clone(), schema.clone()));
         let instance = TaskId::generate();
         let listen = options.listen.as_ref().unwrap_or(&options.config).clone();
         Self {
@@ -110,6 +113,7 @@ impl Link {
             listener: Listener::new(listen, tls, &schema, &news),
             watch: Watch::new(pool.clone(), &news),
             pool,
+            isolation,
             schema,
             clock: ServerClock::default(),
             fixed: options.clock.clone(),
@@ -182,11 +186,14 @@ impl Link {
         }
     }
 
-    async fn call_once(&self, call: &Call) -> Result<Vec<Row>, Fault> {
+    /// Runs a statement, which is a transaction, without a retry.
+    pub(crate) async fn call_once(&self, call: &Call) -> Result<Vec<Row>, Fault> {
         let client = self.client().await?;
         let sql = self.schema.apply(call.sql);
         let values = call.typed();
-        let response = self.in_time(client.query_typed(&sql, &values)).await;
+        let response = self
+            .in_time(self.isolation.run(&client, &sql, &values))
+            .await;
         if response.as_ref().is_err_and(Fault::spoils_connection) {
             self.discard(client);
         }

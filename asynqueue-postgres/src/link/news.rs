@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_postgres::types::{ToSql, Type};
 
-use super::Schema;
+use super::{Schema, isolation::Isolation};
 
 /// The limit of a payload is 8,000 bytes.
 const MAX_PAYLOAD: usize = 7_000;
@@ -52,6 +52,7 @@ pub(crate) struct News {
     pub(crate) here: Arc<Announcer>,
     others: Arc<Others>,
     pool: Pool,
+    isolation: Isolation,
     schema: Schema,
 }
 
@@ -74,7 +75,7 @@ struct Parts {
 }
 
 impl News {
-    pub(super) fn new(pool: Pool, schema: Schema) -> Self {
+    pub(super) fn new(pool: Pool, isolation: Isolation, schema: Schema) -> Self {
         let others = Others {
             origin: TaskId::generate().to_string(),
             parts: Mutex::default(),
@@ -84,6 +85,7 @@ impl News {
             here: Arc::default(),
             others: Arc::new(others),
             pool,
+            isolation,
             schema,
         }
     }
@@ -119,6 +121,7 @@ impl News {
             here: Arc::clone(&self.here),
             others: Arc::clone(&self.others),
             pool: self.pool.clone(),
+            isolation: self.isolation.clone(),
             schema: self.schema.clone(),
         };
         if io::spawn(sending.run()).is_err() {
@@ -181,6 +184,7 @@ struct Sending {
     here: Arc<Announcer>,
     others: Arc<Others>,
     pool: Pool,
+    isolation: Isolation,
     schema: Schema,
 }
 
@@ -233,7 +237,8 @@ impl Sending {
             .apply("select name, is_taken from asynqueue.moved_on($1, $2)");
         let values: [(&(dyn ToSql + Sync), Type); 2] =
             [(&names, Type::TEXT_ARRAY), (&heads, Type::TEXT_ARRAY)];
-        let moved_on = client.query_typed(&sql, &values).await.map_err(text)?;
+        let moved_on = self.isolation.run(&client, &sql, &values);
+        let moved_on = moved_on.await.map_err(text)?;
         let (mut pending, mut again) = (Vec::new(), Vec::new());
         for row in &moved_on {
             let queue = Name::from(row.get::<_, String>(0));

@@ -7,21 +7,23 @@ use deadpool_postgres::{Connect, Manager, ManagerConfig, Pool, RecyclingMethod};
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, Config, Error};
 
-use super::tls::Tls;
+use super::{isolation::Isolation, tls::Tls};
 use crate::PostgresOptions;
 
-struct OnIoThread(Tls);
+struct OnIoThread(Tls, Isolation);
 
 type Connecting<'a> =
     Pin<Box<dyn Future<Output = Result<(Client, JoinHandle<()>), Error>> + Send + 'a>>;
 
 impl Connect for OnIoThread {
     fn connect(&self, config: &Config) -> Connecting<'_> {
-        let (config, tls) = (config.clone(), self.0.clone());
+        let (config, tls, isolation) = (config.clone(), self.0.clone(), self.1.clone());
         Box::pin(async move {
             let connecting = async move {
                 let (client, connection) = tls.connect(&config, None).await?;
-                Ok((client, tokio::spawn(connection)))
+                let connection = tokio::spawn(connection);
+                isolation.note(&client).await?;
+                Ok((client, connection))
             };
             match io::run(connecting).await {
                 Ok(connected) => connected,
@@ -33,11 +35,11 @@ impl Connect for OnIoThread {
 }
 
 /// The connections for calls.
-pub(super) fn open(options: &PostgresOptions, tls: Tls) -> Pool {
+pub(super) fn open(options: &PostgresOptions, tls: Tls, isolation: Isolation) -> Pool {
     let config = ManagerConfig {
         recycling_method: RecyclingMethod::Fast,
     };
-    let manager = Manager::from_connect(options.config.clone(), OnIoThread(tls), config);
+    let manager = Manager::from_connect(options.config.clone(), OnIoThread(tls, isolation), config);
     let pool = Pool::builder(manager)
         .max_size(options.pool_size)
         .runtime(deadpool_postgres::Runtime::Tokio1)

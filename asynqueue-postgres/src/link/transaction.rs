@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use asynqueue_core::broker::BrokerError;
 use deadpool_postgres::{Object, Transaction};
-use tokio_postgres::{Row, SimpleQueryMessage};
+use tokio_postgres::{IsolationLevel, Row, SimpleQueryMessage};
 
 use super::{Event, Fault, Link, Reaction};
 use crate::sql::{Call, Value, values::text};
@@ -94,7 +94,9 @@ impl Link {
         client: &mut Object,
         make: &mut dyn Make<T>,
     ) -> Result<(Made<T>, Result<(), Fault>), Fault> {
-        let transaction = self.in_time(client.transaction()).await?;
+        let transaction = client.build_transaction();
+        let transaction = transaction.isolation_level(IsolationLevel::ReadCommitted);
+        let transaction = self.in_time(transaction.start()).await?;
         let begun = self.in_time(transaction.simple_query(BEGIN)).await?;
         let number = begun.iter().find_map(|message| match message {
             SimpleQueryMessage::Row(row) => row.get(0),

@@ -28,11 +28,15 @@ begin
     update asynqueue.call set response = content where lane = of_lane and number = of_number;
 end $$;
 
--- Deletes calls that were followed by another in their lane, and those of processes that ended a day ago.
+-- Deletes calls that were followed by another in their lane, and those of processes that ended a day ago, unless another
+-- process does so.
 create or replace function asynqueue.forget_calls(t bigint) returns void
 language plpgsql volatile
 set jit = off as $$
 begin
+    if not pg_try_advisory_xact_lock(1634956655, asynqueue.lock_of(0)) then
+        return;
+    end if;
     delete from asynqueue.call c
     using (select lane, max(number) as number from asynqueue.call group by lane) last
     where c.lane = last.lane and (c.number < last.number or c.at < t - 86400000);

@@ -32,6 +32,12 @@ begin
     return (select g.due from asynqueue."group" g where g.queue = number order by g.due limit 1);
 end $$;
 
+-- The advisory lock of a queue. Advisory locks are those of the database, and schemas have queues with the same numbers.
+create or replace function asynqueue.lock_of(number integer) returns integer
+language sql immutable as $$
+    select hashtext('asynqueue.' || number)
+$$;
+
 -- The number of a queue, which is created if it does not exist. The queue is not deleted before this transaction ends.
 create or replace function asynqueue.queue_of(wanted text) returns integer
 language plpgsql volatile as $$
@@ -44,13 +50,29 @@ begin
             insert into asynqueue.queue (name) values (wanted) on conflict do nothing returning id into number;
         end if;
         if number is not null then
-            perform pg_advisory_xact_lock_shared(1634956654, number);
-            perform from asynqueue.queue where id = number and name = wanted;
+            perform pg_advisory_xact_lock_shared(1634956654, asynqueue.lock_of(number));
+            if current_setting('transaction_isolation') = 'read committed' then
+                perform from asynqueue.queue where id = number and name = wanted;
+            else
+                -- The snapshot is older than the lock. Fails if the queue was deleted since.
+                perform from asynqueue.queue where id = number and name = wanted for key share;
+            end if;
             if found then
                 return number;
             end if;
         end if;
     end loop;
+end $$;
+
+-- Creates queues that do not exist, before a transaction of a caller uses them: others that need a queue which that
+-- transaction has created would wait for its end. They are not listed until they have had a task.
+create or replace function asynqueue.create_queues(names text[]) returns void
+language plpgsql volatile as $$
+begin
+    -- Fails if an open transaction has created one of them.
+    perform set_config('lock_timeout', '200ms', true);
+    insert into asynqueue.queue (name) select u.name from unnest(names) u(name)
+    where not exists (select from asynqueue.queue q where q.name = u.name) order by u.name on conflict do nothing;
 end $$;
 
 -- The state of a task that exists.
@@ -64,20 +86,29 @@ begin
         2)::smallint;
 end $$;
 
--- Takes a unique lock that is free or has ended. Returns the holder of a lock that is held.
+-- Takes a unique lock that is free or has ended. Returns the holder of a lock that is held. Its row is not locked then,
+-- because this transaction may stay open, and the holder releases the lock when it ends.
 create or replace function asynqueue.take_lock(of_queue integer, wanted text, new_holder bytea, ends bigint, t bigint)
 returns bytea
 language plpgsql volatile as $$
 declare
     held_by bytea;
 begin
-    insert into asynqueue.lock as l values (of_queue, wanted, ends, new_holder)
-    on conflict (queue, key) do update set until = excluded.until, holder = excluded.holder where l.until <= t;
-    if found then
-        return null;
-    end if;
-    select holder into held_by from asynqueue.lock where queue = of_queue and key = wanted;
-    return held_by;
+    loop
+        select holder into held_by from asynqueue.lock where queue = of_queue and key = wanted and until > t;
+        if found then
+            return held_by;
+        end if;
+        insert into asynqueue.lock values (of_queue, wanted, ends, new_holder) on conflict do nothing;
+        if found then
+            return null;
+        end if;
+        update asynqueue.lock set until = ends, holder = new_holder
+        where queue = of_queue and key = wanted and until <= t;
+        if found then
+            return null;
+        end if;
+    end loop;
 end $$;
 
 -- Computes a group again after members have joined or left. Returns when it is due. A group without members is deleted.

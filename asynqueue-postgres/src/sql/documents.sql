@@ -21,8 +21,8 @@ begin
         end if;
     end if;
     -- In one order, so that sets do not wait for each other in a circle.
-    perform pg_advisory_xact_lock(l.key) from (
-        select distinct hashtextextended(u.space || ':' || u.name, 1634956656) as key
+    perform pg_advisory_xact_lock(1634956656, l.key) from (
+        select distinct hashtext('asynqueue.' || u.space || ':' || u.name) as key
         from unnest(spaces, names) u(space, name) order by 1) l;
     for i in 1..cardinality(names) loop
         select d.version into found_version from asynqueue.document d where d.space = spaces[i] and d.name = names[i];

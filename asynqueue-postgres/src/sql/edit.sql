@@ -92,10 +92,14 @@ declare
 begin
     -- A caller that starts to wait locks the row: its own row is seen below.
     select queue, id, key, holds into task from asynqueue.task where turn = wanted for update;
-    delete from asynqueue.lock
-    where task.holds <> 3 and queue = task.queue and key = task.key and holder = task.id;
+    -- One that is locked has ended, and is being taken by another task.
+    delete from asynqueue.lock where (queue, key) in (
+        select l.queue, l.key from asynqueue.lock l
+        where task.holds <> 3 and l.queue = task.queue and l.key = task.key and l.holder = task.id
+        for update skip locked);
     delete from asynqueue.waiter where queue = task.queue and id = task.id;
-    return found;
+    -- The snapshot of a stricter transaction may be older than the caller's row.
+    return found or current_setting('transaction_isolation') <> 'read committed';
 end $$;
 
 -- Deletes a task that is in no list. Returns whether a caller waits for its end.

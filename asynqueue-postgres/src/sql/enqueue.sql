@@ -48,6 +48,8 @@ begin
         insert into asynqueue.task (turn, queue, rank, id, envelope)
         select base + u.ord, queues[u.q], u.rank, u.id, u.envelope
         from unnest(of, ranks, ids, envelopes) with ordinality u(q, rank, id, envelope, ord)
+        -- So that calls do not wait for each other in a circle.
+        order by u.q, u.id
         on conflict (queue, id) do nothing;
         get diagnostics accepted = row_count;
         if accepted < total then
@@ -58,10 +60,10 @@ begin
         end if;
     else
         accepted := 0;
-        -- By queue and lock, so that calls do not wait for each other in a circle. Ticks are in their order.
+        -- By queue and lock, so that calls do not wait for each other in a circle. Ticks of a guard are in their order.
         for i in
             select u.ord from unnest(of, keys) with ordinality u(q, key, ord)
-            order by u.q, case when guards is null then u.key end nulls first, u.ord
+            order by u.q, guards[u.ord] nulls first, case when guards[u.ord] is null then u.key end nulls first, u.ord
         loop
             one := asynqueue.accept_or_undo(
                 base + i, queues[of[i]], ids[i], envelopes[i], ranks[i], keys[i], holds[i], ttls[i],

@@ -6,20 +6,47 @@ language plpgsql volatile
 set enable_seqscan = off set plan_cache_mode = force_generic_plan set jit = off as $$
 declare
     t bigint := asynqueue.now_at(fixed);
+    ords integer[];
+    turns bigint[];
+    one record;
+    patience text := '100ms';
 begin
     -- Lost with a crash of the database, together with the connection that wrote it: the lease is then older, not wrong.
     perform set_config('synchronous_commit', 'off', true);
-    return query
-        with extended as (
-            update asynqueue.lease l set until = t + lasts
-            from unnest(of, ids, tokens) with ordinality u(q, id, token, ord),
-                asynqueue.queue q, asynqueue.task k
-            where q.name = names[u.q] and k.queue = q.id and k.id = u.id and l.turn = k.turn and l.token = u.token
-            returning u.ord, l.turn)
-        select e.ord::integer,
-            case when exists (select from asynqueue.running r where r.turn = e.turn and r.cancel is not null)
-                then 2 else 1 end::smallint
-        from extended e;
+    -- Without waiting for one that is locked: the others must not end in the meantime, and a call that settles leases in
+    -- another order may wait for this one.
+    select coalesce(array_agg(c.ord), '{}'), coalesce(array_agg(c.turn), '{}') into ords, turns from (
+        select u.ord::integer as ord, l.turn from unnest(of, ids, tokens) with ordinality u(q, id, token, ord)
+        join asynqueue.queue q on q.name = names[u.q] join asynqueue.task k on k.queue = q.id and k.id = u.id
+        join asynqueue.lease l on l.turn = k.turn and l.token = u.token
+        order by l.turn for update of l skip locked) c;
+    update asynqueue.lease l set until = t + lasts where l.turn = any(turns);
+    if cardinality(ords) < cardinality(ids) then
+        for one in
+            select u.ord::integer as ord, l.turn, l.token, l.until
+            from unnest(of, ids, tokens) with ordinality u(q, id, token, ord)
+            join asynqueue.queue q on q.name = names[u.q] join asynqueue.task k on k.queue = q.id and k.id = u.id
+            join asynqueue.lease l on l.turn = k.turn and l.token = u.token
+            where not u.ord = any(ords) order by l.turn
+        loop
+            begin
+                perform set_config('lock_timeout', patience, true);
+                update asynqueue.lease l set until = t + lasts where l.turn = one.turn and l.token = one.token;
+                if found then
+                    ords := ords || one.ord; turns := turns || one.turn;
+                end if;
+            exception when lock_not_available then
+                -- Its handler is completing it, in a transaction that is still open. Nobody else can take it before that
+                -- ends. One that has expired may be locked by a server that reclaims it.
+                if one.until > t then
+                    ords := ords || one.ord; turns := turns || one.turn;
+                end if;
+                patience := '1ms';
+            end;
+        end loop;
+    end if;
+    return query select e.ord, case when r.cancel is not null then 2 else 1 end::smallint
+        from unnest(ords, turns) e(ord, turn) left join asynqueue.running r on r.turn = e.turn;
     if exists (select from asynqueue.settled) then
         return query select u.ord::integer, 1::smallint from unnest(tokens) with ordinality u(token, ord)
             join asynqueue.settled s on s.token = u.token;

@@ -81,9 +81,11 @@ begin
                         t + lasts, lease.worker
                     from tasks k
                     returning l.turn, l.token),
-                started as (
-                    delete from asynqueue.lock l using tasks k
-                    where k.holds = 1 and l.queue = number and l.key = k.key and l.holder = k.id)
+                -- A unique lock that is locked has ended, and is being taken by another task.
+                ended as (
+                    select l.key from asynqueue.lock l join tasks k on l.key = k.key and l.holder = k.id
+                    where k.holds = 1 and l.queue = number for update of l skip locked),
+                started as (delete from asynqueue.lock l using ended e where l.queue = number and l.key = e.key)
                 select i, k.id, k.envelope,
                     (select c.changes from asynqueue.change c where c.turn = k.turn), l.token, k.at, t
                 from tasks k join leased l using (turn) order by l.token;

@@ -22,6 +22,7 @@ declare
     queues integer[];
     ords integer[];
     turns bigint[];
+    reclaimed bigint[];
     blocked integer[] := '{}';
     reasons text[] := '{}';
     known integer[] := '{}';
@@ -58,11 +59,19 @@ begin
         where u.kind between 3 and 7 and not u.cancelled;
     end if;
 
+    if true = any(if_expired) then
+        -- A lease that is locked is being extended, or completed in a transaction of its handler that may stay open.
+        reclaimed := array(
+            select l.turn from unnest(of, ids, tokens, if_expired) u(q, id, token, expired)
+            join asynqueue.task k on k.queue = queues[u.q] and k.id = u.id
+            join asynqueue.lease l on l.turn = k.turn and l.token = u.token
+            where u.expired and l.until <= t order by l.turn for update of l skip locked);
+    end if;
     with ended as (
         delete from asynqueue.lease l
         using unnest(of, ids, tokens, if_expired) with ordinality u(q, id, token, expired, ord), asynqueue.task k
         where k.queue = queues[u.q] and k.id = u.id and l.turn = k.turn and l.token = u.token
-            and (not u.expired or l.until <= t) and not u.ord = any(blocked)
+            and (not u.expired or l.turn = any(reclaimed)) and not u.ord = any(blocked)
         returning u.ord, l.turn)
     select array_agg(e.ord), array_agg(e.turn) into ords, turns from ended e;
     if coalesce(cardinality(ords), 0) < cardinality(ids) then
@@ -94,9 +103,12 @@ begin
         with gone as (
             delete from asynqueue.task k using unnest(ords, turns) e(ord, turn)
             where k.turn = e.turn and kinds[e.ord] in (1, 8)
-            returning k.turn, k.queue, k.id, k.key, k.holds)
-        delete from asynqueue.lock l using gone g
-        where g.key is not null and g.holds <> 3 and l.queue = g.queue and l.key = g.key and l.holder = g.id;
+            returning k.turn, k.queue, k.id, k.key, k.holds),
+        -- One that is locked has ended, and is being taken by another task.
+        released as (
+            select l.queue, l.key from asynqueue.lock l join gone g on l.queue = g.queue and l.key = g.key
+            where g.holds <> 3 and l.holder = g.id order by l.queue, l.key for update of l skip locked)
+        delete from asynqueue.lock l using released g where l.queue = g.queue and l.key = g.key;
         if has_changes then
             delete from asynqueue.change c using unnest(ords, turns) e(ord, turn)
             where c.turn = e.turn and kinds[e.ord] in (1, 8);
@@ -122,7 +134,7 @@ begin
         dues := array(select asynqueue.first_due(u.q) from unnest(queues) with ordinality u(q, ord) order by u.ord);
     end if;
     if exists (select from unnest(ords) e(ord) where kinds[e.ord] between 2 and 7) then
-        perform asynqueue.keep(ords, turns, of, queues, ids, kinds, waits, changes, results, envelopes, keys, ttls, t);
+        perform asynqueue.keep(ords, turns, of, queues, ids, kinds, waits, changes, results, envelopes, names, keys, ttls, t);
     end if;
 
     insert into asynqueue.tally (queue, active, pending, scheduled, retry, completed, archived, succeeded, failed, hour)
@@ -153,7 +165,7 @@ $$;
 -- Puts tasks whose lease has ended where their outcomes send them.
 create or replace function asynqueue.keep(
     ords integer[], turns bigint[], of integer[], queues integer[], ids bytea[], kinds smallint[], waits bigint[],
-    changes bytea[], results bytea[], envelopes bytea[], keys text[], ttls bigint[], t bigint)
+    changes bytea[], results bytea[], envelopes bytea[], names text[], keys text[], ttls bigint[], t bigint)
 returns void
 language plpgsql volatile
 set enable_seqscan = off set plan_cache_mode = force_generic_plan set jit = off as $$
@@ -180,11 +192,13 @@ begin
         k.turn, k.turn, t
     from unnest(ords, turns) e(ord, turn) join asynqueue.task k on k.turn = e.turn
     where kinds[e.ord] in (5, 6);
-    delete from asynqueue.lock l using unnest(ords, turns) e(ord, turn), asynqueue.task k
-    where k.turn = e.turn and kinds[e.ord] in (2, 7) and k.holds <> 3
-        and l.queue = k.queue and l.key = k.key and l.holder = k.id;
+    with released as (
+        select l.queue, l.key from unnest(ords, turns) e(ord, turn) join asynqueue.task k on k.turn = e.turn
+        join asynqueue.lock l on l.queue = k.queue and l.key = k.key and l.holder = k.id
+        where kinds[e.ord] in (2, 7) and k.holds <> 3 order by l.queue, l.key for update of l skip locked)
+    delete from asynqueue.lock l using released g where l.queue = g.queue and l.key = g.key;
     if keys is not null then
-        foreach i in array ords loop
+        for i in select o from unnest(ords) o order by names[of[o]] collate "C", keys[o], o loop
             if keys[i] is not null then
                 perform asynqueue.take_lock(queues[of[i]], keys[i], ids[i], t + ttls[i], t);
             end if;

@@ -71,13 +71,16 @@ begin
     return cardinality(turns);
 end $$;
 
--- Adds up to 100,000 rows of `tally` to the counts of their queues.
+-- Adds up to 100,000 rows of `tally` to the counts of their queues, unless another process does so.
 create or replace function asynqueue.add_up() returns void
 language plpgsql volatile
 set jit = off as $$
 declare
     one record;
 begin
+    if not pg_try_advisory_xact_lock(1634956655, asynqueue.lock_of(0)) then
+        return;
+    end if;
     for one in
         with gone as (
             delete from asynqueue.tally where ctid = any(array(
@@ -113,11 +116,8 @@ declare
     number integer;
 begin
     perform set_config('synchronous_commit', 'off', true);
-    -- Unless another process does so.
-    if pg_try_advisory_xact_lock(1634956655, 0) then
-        perform asynqueue.add_up();
-        perform asynqueue.forget_calls(t);
-    end if;
+    perform asynqueue.add_up();
+    perform asynqueue.forget_calls(t);
     for i in 1..cardinality(names) loop
         n := i; completed := 0; by_count := 0; by_age := 0; archived := 0;
         select q.id into number from asynqueue.queue q where q.name = names[i];
@@ -143,7 +143,9 @@ begin
                 archived := archived - by_count - by_age;
             end if;
             delete from asynqueue.hour h where h.queue = number and h.hour < oldest_hour;
-            delete from asynqueue.lock l where l.queue = number and l.until <= t;
+            -- One that is locked is being taken, in a transaction of a caller that may stay open.
+            delete from asynqueue.lock l where l.queue = number and l.key = any(array(
+                select o.key from asynqueue.lock o where o.queue = number and o.until <= t for update skip locked));
         end if;
         return next;
     end loop;
@@ -200,7 +202,12 @@ begin
     end if;
     -- Waits for transactions that add tasks, but not for long: others that add tasks wait behind this one.
     perform set_config('lock_timeout', '2s', true);
-    perform pg_advisory_xact_lock(1634956654, number);
+    begin
+        perform pg_advisory_xact_lock(1634956654, asynqueue.lock_of(number));
+    exception when lock_not_available then
+        raise exception using errcode = 'object_in_use',
+            message = format('queue "%s" is used by a transaction that is still open: end it, or try again later', wanted);
+    end;
     if not force and exists (select from asynqueue.task where queue = number) then
         return false;
     end if;

@@ -5,8 +5,14 @@ use tokio_postgres::{Client, Error};
 
 /// Everything that is wrong with the tables now.
 pub(crate) async fn problems(client: &Client) -> Result<Vec<String>, Error> {
-    let begin = "set search_path to asynqueue; begin isolation level repeatable read";
-    client.batch_execute(begin).await?;
+    problems_in(client, "asynqueue").await
+}
+
+/// As [`problems`], in another schema.
+#[allow(dead_code, reason = "each test binary uses a part")]
+pub(crate) async fn problems_in(client: &Client, schema: &str) -> Result<Vec<String>, Error> {
+    let begin = format!("set search_path to \"{schema}\"; begin isolation level repeatable read");
+    client.batch_execute(&begin).await?;
     let mut problems = Vec::new();
     for sql in WRONG {
         problems.extend(texts(client, sql).await?);

@@ -351,3 +351,25 @@ async fn an_attempt_that_does_not_commit_has_failed() {
         "{failure}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_counts_an_attempt_that_does_not_commit_as_a_failure() {
+    let shop = Shop::open().await;
+    let bank = Bank {
+        forgets: true,
+        ..Bank::new(&shop.url)
+    };
+    let enqueue = shop.producer.enqueue(Credit { cents: 5 }).max_retry(0);
+    enqueue.await.expect("enqueued");
+    let server = Server::builder(shop.broker.clone())
+        .state(bank)
+        .process(credit);
+    let drained = drain(server).await.expect("no error");
+    assert_eq!((drained.completed, drained.archived), (0, 1), "{drained:?}");
+    let failure = &drained.failures[0].1.message;
+    assert!(
+        failure.contains("did not commit the transaction"),
+        "{failure}"
+    );
+    assert_eq!(shop.credited().await, (0, 0));
+}

@@ -1,85 +1,20 @@
 //! Tasks as their rows have them.
 
-use std::{hash::Hasher, sync::Arc, time::Duration};
+use std::time::Duration;
 
+pub(super) use asynqueue_core::broker::kit::{Read, Stored};
 use asynqueue_core::{
     broker::{Apart, BrokerError, LeaseInfo, Part, TaskInfo, Version},
-    codec::CodecName,
     process::Progress,
-    task::{Envelope, EnvelopeChanges, Failure, FailureKind, Name, TaskId, TaskState, Timestamp},
+    task::{Name, TaskState, Timestamp},
 };
 use bytes::Bytes;
 use rusqlite::Row;
-use siphasher::sip::SipHasher13;
 
 use crate::{
     change::{state, task_state},
     sql::{Fault, ValueRef, task_id, timestamp},
 };
-
-/// An envelope as it is stored, to be decoded outside the threads of the database.
-#[derive(Debug)]
-pub(super) struct Stored {
-    pub(super) id: TaskId,
-    pub(super) envelope: Vec<u8>,
-    /// What workers have changed since.
-    pub(super) changes: Option<Vec<u8>>,
-}
-
-/// A decoded envelope.
-pub(super) enum Read {
-    Whole(Arc<Envelope>),
-    /// The substitute for an envelope that cannot be read.
-    Unreadable(Arc<Envelope>),
-}
-
-impl Read {
-    pub(super) fn either(self) -> Arc<Envelope> {
-        match self {
-            Self::Whole(envelope) | Self::Unreadable(envelope) => envelope,
-        }
-    }
-}
-
-impl Stored {
-    pub(super) fn read(self, queue: &Name) -> Read {
-        let decode = || {
-            let mut envelope =
-                Envelope::from_bytes(queue.clone(), self.id.clone(), &self.envelope)?;
-            if let Some(changes) = &self.changes {
-                envelope.apply(EnvelopeChanges::from_bytes(changes)?);
-            }
-            Ok(envelope)
-        };
-        decode().map_or_else(
-            |error: asynqueue_core::task::WireError| {
-                let (codec, bytes) = (CodecName::unreadable(), Bytes::from(self.envelope.clone()));
-                let mut envelope = Envelope::new(self.id.clone(), "unreadable", codec, bytes);
-                envelope.queue = queue.clone();
-                let kind = FailureKind::Decode;
-                envelope.push_failure(Failure::new(
-                    1,
-                    Timestamp::default(),
-                    kind,
-                    error.to_string(),
-                ));
-                Read::Unreadable(Arc::new(envelope))
-            },
-            |envelope| Read::Whole(Arc::new(envelope)),
-        )
-    }
-
-    /// Identifies this state of a task and its envelope.
-    fn version(&self, state: TaskState) -> Version {
-        // The keys never change: versions outlive processes.
-        let mut hasher = SipHasher13::new_with_keys(0x6173_796e, 0x7175_6575);
-        hasher.write(state.as_str().as_bytes());
-        hasher.write(&self.envelope);
-        hasher.write_u8(0);
-        hasher.write(self.changes.as_deref().unwrap_or_default());
-        Version(hasher.finish())
-    }
-}
 
 /// A task with everything that is stored about it.
 #[derive(Debug)]

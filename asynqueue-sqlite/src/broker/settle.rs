@@ -33,8 +33,8 @@ impl SqliteBroker {
             };
             self.link().write(Need::Own, write)
         };
-        let settled = together_or_apart(&outcomes, settle).await?;
-        promised::forget(settlements, &settled);
+        let mut settled = together_or_apart(&outcomes, settle).await?;
+        promised::forget(settlements, &mut settled);
         Ok(settled)
     }
 }

@@ -13,7 +13,7 @@ use crate::user::{User, current_id};
 /// Where Debian installs each version.
 const DEBIAN: &str = "/usr/lib/postgresql";
 
-/// A folder with the data of a new server. It is removed on drop. If this process is killed before, the next test that
+/// A folder with the data of a server. It is removed on drop. If this process is killed before, the next test that
 /// creates such a folder removes it.
 #[derive(Debug)]
 pub(super) struct Folder {
@@ -24,7 +24,31 @@ pub(super) struct Folder {
 }
 
 impl Folder {
+    /// A folder with the data of a new server.
     pub(super) fn create() -> Self {
+        let this = Self::empty();
+        let template = template(this.path().parent().unwrap(), this.user);
+        let mut copy = this.user.command("cp");
+        run(copy.arg("-a").arg(template).arg(this.data()));
+        this
+    }
+
+    /// A folder with the data of a running server, whose standby it is.
+    pub(super) fn of_standby(port: u16) -> Self {
+        let this = Self::empty();
+        let mut backup = this.user.command(&program("pg_basebackup"));
+        backup
+            .arg("--pgdata")
+            .arg(this.data())
+            .current_dir(this.path());
+        let primary = format!("host=127.0.0.1 port={port} user=postgres");
+        backup.args(["--dbname", &primary]);
+        backup.args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync"]);
+        run(&mut backup);
+        this
+    }
+
+    fn empty() -> Self {
         let user = User::unprivileged();
         // The folder of this user is not in that of the build, which is not always readable by the server's user.
         let all = std::env::temp_dir().join(format!("asynqueue-postgres-{}", current_id()));
@@ -32,7 +56,8 @@ impl Folder {
         let locked = File::create(all.join("lock")).unwrap();
         locked.lock().unwrap();
         remove_abandoned(&all);
-        let template = template(&all, user);
+        // While it is locked.
+        template(&all, user);
         let folder = tempfile::Builder::new()
             .prefix("server-")
             .tempdir_in(&all)
@@ -41,14 +66,11 @@ impl Folder {
         lock.lock().unwrap();
         drop(locked);
         user.own(folder.path());
-        let this = Self {
+        Self {
             user,
             folder,
             _lock: lock,
-        };
-        let mut copy = user.command("cp");
-        run(copy.arg("-a").arg(template).arg(this.data()));
-        this
+        }
     }
 
     pub(super) fn path(&self) -> &Path {

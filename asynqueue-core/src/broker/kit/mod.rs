@@ -1,4 +1,4 @@
-//! What stores across a network share.
+//! What stores share.
 
 mod announcer;
 mod clock;
@@ -6,10 +6,12 @@ mod coalesce;
 pub mod io;
 mod lanes;
 pub mod promised;
+mod stored;
 
 pub use self::{
     announcer::{Announced, Announcer, Heard, Note},
     clock::ServerClock,
     coalesce::Coalescer,
     lanes::{Lanes, Used},
+    stored::{Read, Stored},
 };

@@ -37,8 +37,8 @@ pub fn outcomes(settlements: &[Settlement], now: Timestamp) -> Cow<'_, [Settleme
     settlements.iter().map(outcome).collect()
 }
 
-/// Forgets leases whose outcomes are known, and reports those of which the transaction was not committed.
-pub fn forget(settlements: &[Settlement], settled: &Each<Settled>) {
+/// Forgets leases whose outcomes are known, and notes those of which the transaction was not committed.
+pub fn forget(settlements: &[Settlement], settled: &mut Each<Settled>) {
     let mut promised = PROMISED.lock();
     let Some(promised) = promised.as_mut().filter(|promised| !promised.is_empty()) else {
         return;
@@ -48,6 +48,7 @@ pub fn forget(settlements: &[Settlement], settled: &Each<Settled>) {
         let is_complete = matches!(settlement.outcome, Outcome::Complete { .. });
         if promised.remove(&lease(settlement)) && is_complete && *result == Settled::Recorded {
             tracing::warn!(task = %settlement.envelope.task_ref(), "{PROBLEM}");
+            *result = Settled::NotCommitted;
         }
     }
 }
@@ -59,8 +60,8 @@ fn lease(settlement: &Settlement) -> Lease {
     }
 }
 
-/// The failure of an attempt whose handler returned without an error, but did not commit its transaction.
-fn not_committed(settlement: &Settlement, now: Timestamp) -> Settlement {
+/// The outcome of an attempt whose handler returned without an error, but did not commit its transaction.
+pub(crate) fn not_committed(settlement: &Settlement, now: Timestamp) -> Settlement {
     let mut task = (*settlement.leased).clone();
     task.attempts = task.attempts.saturating_add(1);
     let failure = Failure::new(task.attempts, now, FailureKind::Error, PROBLEM);
