@@ -1,14 +1,21 @@
 //! The connection that listens to other processes. It is opened once this process waits for anything.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use asynqueue_core::broker::kit::io;
 use parking_lot::Mutex;
 use tokio::{
     sync::{mpsc, watch},
+    task::JoinSet,
     time::Instant,
 };
-use tokio_postgres::Config;
+use tokio_postgres::{Client, Config};
 use tokio_util::sync::CancellationToken;
 
 use super::{News, Schema, Tls, problem};
@@ -40,6 +47,8 @@ struct Parts {
     schema: Schema,
     news: Arc<News>,
     first: watch::Sender<First>,
+    /// Whether notifications do not arrive.
+    is_deaf: AtomicBool,
 }
 
 impl Listener {
@@ -50,6 +59,7 @@ impl Listener {
             schema: schema.clone(),
             news: Arc::clone(news),
             first: watch::Sender::new(First::Opening),
+            is_deaf: AtomicBool::new(false),
         };
         Self {
             parts: Arc::new(parts),
@@ -117,13 +127,15 @@ impl Parts {
     /// Listens until the connection is lost.
     async fn listen(&self) -> Result<(), String> {
         let text = |error: tokio_postgres::Error| problem(&error);
-        let (hear, mut heard) = mpsc::unbounded_channel();
+        let (hear, heard) = mpsc::unbounded_channel();
         let (client, connection) = self
             .tls
             .connect(&self.config, Some(hear))
             .await
             .map_err(text)?;
-        let connection = tokio::spawn(connection);
+        // Aborted on drop.
+        let mut driving = JoinSet::new();
+        driving.spawn(connection);
         let channel = self.schema.name();
         client
             .batch_execute(&format!("listen \"{channel}\""))
@@ -133,34 +145,61 @@ impl Parts {
             // What was announced while nobody listened is looked for.
             self.news.here.look();
         }
-        let echo = format!("select pg_notify('{channel}', 'echo')");
-        let (mut echoes, mut is_warned) = (false, false);
-        client.batch_execute(&echo).await.map_err(text)?;
-        loop {
-            let limit = if echoes { CHECK } else { ECHO };
-            match tokio::time::timeout(limit, heard.recv()).await {
-                Ok(Some(payload)) => {
-                    echoes |= !self.news.hear(&payload);
-                }
-                Ok(None) => {
-                    connection.abort();
-                    return Err("the connection was lost".into());
-                }
-                Err(_) if !echoes && !is_warned => {
-                    tracing::warn!(
-                        "notifications do not arrive, and servers find tasks by polling: if there is a pooler in between, \
-                         name PostgreSQL itself in the URL, as in `listen=postgres%3A%2F%2F…`"
-                    );
-                    is_warned = true;
-                }
-                Err(_) => {
-                    let check = client.batch_execute(&echo);
-                    let checked = tokio::time::timeout(ECHO, check).await;
-                    checked
-                        .map_err(|_| "the connection does not respond".to_owned())?
-                        .map_err(text)?;
-                }
+        let last_echo = watch::Sender::new(0);
+        tokio::select! {
+            () = self.hear(heard, &last_echo) => Err("the connection was lost".into()),
+            failed = self.check(&client, last_echo.subscribe()) => failed,
+        }
+    }
+
+    /// Passes on what arrives, until the connection is lost.
+    async fn hear(
+        &self,
+        mut heard: mpsc::UnboundedReceiver<String>,
+        last_echo: &watch::Sender<u64>,
+    ) {
+        while let Some(payload) = heard.recv().await {
+            if let Some(number) = self.news.hear(&payload) {
+                last_echo.send_replace(number);
             }
+        }
+    }
+
+    /// Checks that the connection is alive, and that what is sent on the connections for calls arrives on it.
+    async fn check(
+        &self,
+        client: &Client,
+        mut last_echo: watch::Receiver<u64>,
+    ) -> Result<(), String> {
+        let mut number = 0;
+        loop {
+            number += 1;
+            let mut arrives = None;
+            // The connections for calls may all be in use: then nothing is known.
+            if self.news.echo(number).await.is_ok() {
+                let echo = last_echo.wait_for(|last| *last == number);
+                arrives = Some(tokio::time::timeout(ECHO, echo).await.is_ok());
+            }
+            let check = tokio::time::timeout(ECHO, client.batch_execute("")).await;
+            check
+                .map_err(|_| "the connection does not respond".to_owned())?
+                .map_err(|error| problem(&error))?;
+            if let Some(arrives) = arrives {
+                self.log(arrives);
+            }
+            tokio::time::sleep(CHECK).await;
+        }
+    }
+
+    /// Logs that notifications do not arrive, or arrive again.
+    fn log(&self, arrive: bool) {
+        match (arrive, self.is_deaf.swap(!arrive, Relaxed)) {
+            (false, false) => tracing::warn!(
+                "notifications do not arrive, and servers find tasks by polling: if there is a pooler in between, name \
+                 PostgreSQL itself in the URL, as in `listen=postgres%3A%2F%2F…`"
+            ),
+            (true, true) => tracing::info!("notifications arrive again"),
+            _ => {}
         }
     }
 }
