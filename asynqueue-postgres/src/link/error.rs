@@ -204,7 +204,7 @@ pub(crate) fn why_not_connected(error: &tokio_postgres::Error) -> String {
         }
         Some(&SqlState::INVALID_CATALOG_NAME) => "create it, or correct its name in the URL",
         Some(_) => return problem,
-        None if reason.contains("UnknownIssuer") => {
+        None if reason.contains("UnknownIssuer") || reason.contains("BadSignature") => {
             "no trusted CA has signed the certificate of the server; set `sslrootcert` to the file of its CA"
         }
         None if reason.contains("not valid for") => {
