@@ -174,13 +174,20 @@ impl PostgresBroker {
         let number = caller.text(&sql, self.store_id()).await;
         number
             .map_err(|error| self.failed(error))?
-            .ok_or_else(|| Failed::Elsewhere(self.place()))
+            .ok_or_else(|| Failed::Elsewhere(self.elsewhere()))
+    }
+
+    fn elsewhere(&self) -> BrokerError {
+        BrokerError::unsupported(format!(
+            "a transaction on another database: the tasks are in {}; roll back, and use a connection to that database",
+            self.place()
+        ))
     }
 
     fn failed(&self, error: Error) -> Failed {
         match code(error.as_ref()).as_deref() {
             // No such table, schema or function.
-            Some("42P01" | "3F000" | "42883") => Failed::Elsewhere(self.place()),
+            Some("42P01" | "3F000" | "42883") => Failed::Elsewhere(self.elsewhere()),
             _ => Failed::Statement(error),
         }
     }
@@ -239,19 +246,19 @@ impl PostgresBroker {
 
 /// Why a statement in a transaction of a caller has no result.
 enum Failed {
-    /// The transaction is not on the tables of the broker, which are here.
-    Elsewhere(String),
+    /// The transaction is not on the tables of the broker.
+    Elsewhere(BrokerError),
     Statement(Error),
 }
 
 impl From<Failed> for BrokerError {
     fn from(failed: Failed) -> Self {
         match failed {
-            Failed::Elsewhere(place) => Self::protocol(elsewhere(&place)),
-            Failed::Statement(error) => Self::protocol(format!(
-                "{}: roll back the transaction",
-                reason(error.as_ref())
-            )),
+            Failed::Elsewhere(error) => error,
+            Failed::Statement(error) => {
+                let reason = reason(error.as_ref());
+                Self::protocol(format!("{reason}: roll back the transaction"))
+            }
         }
     }
 }
@@ -259,16 +266,10 @@ impl From<Failed> for BrokerError {
 impl From<Failed> for CompleteError {
     fn from(failed: Failed) -> Self {
         match failed {
-            Failed::Elsewhere(place) => Self::OtherDatabase(place),
+            Failed::Elsewhere(error) => Self::Broker(error),
             Failed::Statement(error) => Self::Statement(error),
         }
     }
-}
-
-fn elsewhere(place: &str) -> String {
-    format!(
-        "the transaction is on another database: expected {place}; roll back, and use a connection to that database"
-    )
 }
 
 /// The code of an error of the server.
@@ -366,9 +367,9 @@ pub enum CompleteError {
         "the task is not in PostgreSQL, and a transaction there cannot complete it: return the outcome from the handler"
     )]
     OtherBroker,
-    /// The transaction is not on the database of the broker. This is where its tasks are.
-    #[error("{}", elsewhere(.0))]
-    OtherDatabase(String),
+    /// The transaction is on another database.
+    #[error(transparent)]
+    Broker(BrokerError),
     /// A statement failed.
     #[error(
         "cannot record the outcome: {problem}: roll back the transaction",
