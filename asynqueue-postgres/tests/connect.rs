@@ -344,6 +344,28 @@ async fn an_address_without_postgresql_is_named() {
 }
 
 #[tokio::test]
+async fn a_listening_address_that_never_responds_delays_no_task() {
+    let server = Postgres::shared().await;
+    // The system accepts its connections. Nothing reads from them.
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let at = silent.local_addr().expect("an address");
+    let listen = format!("postgres://shop@{at}/shop?connect_timeout=1");
+    let options = options(&server.new_schema())
+        .listen(&listen)
+        .expect("a URL");
+    let broker = PostgresBroker::connect(options).await.expect("a broker");
+    let queues = ["q".into()];
+    let listening = Store::signals(&broker, &queues);
+    let listening = tokio::time::timeout(common::LIMIT, listening).await;
+    let mut signals = listening.expect("it gives up").expect("signals");
+    // This process still hears of its own tasks.
+    enqueue(&broker, "task").await.expect("accepted");
+    let heard = tokio::time::timeout(common::LIMIT, signals.next()).await;
+    let expected = Some(Signal::Pending("q".into()));
+    assert_eq!(heard.expect("a signal"), expected);
+}
+
+#[tokio::test]
 async fn a_server_that_responds_in_another_protocol_is_named() {
     let server = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let at = server.local_addr().expect("an address");

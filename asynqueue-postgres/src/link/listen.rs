@@ -19,6 +19,7 @@ use tokio_postgres::{Client, Config};
 use tokio_util::sync::CancellationToken;
 
 use super::{News, Schema, Tls, problem};
+use crate::PostgresOptions;
 
 /// How long a lost connection stays lost at most, and how often one is checked.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
@@ -43,6 +44,8 @@ enum First {
 
 struct Parts {
     config: Config,
+    /// For each step of connecting.
+    limit: Duration,
     tls: Tls,
     schema: Schema,
     news: Arc<News>,
@@ -52,9 +55,15 @@ struct Parts {
 }
 
 impl Listener {
-    pub(super) fn new(config: Config, tls: Tls, schema: &Schema, news: &Arc<News>) -> Self {
+    pub(super) fn new(
+        options: &PostgresOptions,
+        tls: Tls,
+        schema: &Schema,
+        news: &Arc<News>,
+    ) -> Self {
         let parts = Parts {
-            config,
+            config: options.config.clone(),
+            limit: options.time_to_connect(),
             tls,
             schema: schema.clone(),
             news: Arc::clone(news),
@@ -103,19 +112,27 @@ impl Parts {
         let mut wait = Duration::from_millis(50);
         loop {
             let started = Instant::now();
-            if let Err(error) = self.listen().await {
-                tracing::debug!(
-                    error,
-                    "not listening to other processes; finding their tasks by polling"
-                );
-            }
-            self.first.send_if_modified(|first| {
+            let listened = self.listen().await;
+            let is_first = self.first.send_if_modified(|first| {
                 let is_first = *first == First::Opening;
                 if is_first {
                     *first = First::Failed;
                 }
                 is_first
             });
+            match listened {
+                Err(error) if is_first => {
+                    self.is_deaf.store(true, Relaxed);
+                    tracing::warn!(
+                        error,
+                        "cannot listen to other processes; finding their tasks by polling, and trying again"
+                    );
+                }
+                Err(error) => {
+                    tracing::debug!(error, "the listening connection was lost; opening it again")
+                }
+                Ok(()) => {}
+            }
             if started.elapsed() > LONGEST_WAIT {
                 wait = Duration::from_millis(50);
             }
@@ -128,18 +145,19 @@ impl Parts {
     async fn listen(&self) -> Result<(), String> {
         let text = |error: tokio_postgres::Error| problem(&error);
         let (hear, heard) = mpsc::unbounded_channel();
-        let (client, connection) = self
-            .tls
-            .connect(&self.config, Some(hear))
-            .await
+        let connecting = self.tls.connect(&self.config, Some(hear));
+        let connected = tokio::time::timeout(self.limit, connecting).await;
+        let (client, connection) = connected
+            .map_err(|_| format!("no response within {:?}", self.limit))?
             .map_err(text)?;
         // Aborted on drop.
         let mut driving = JoinSet::new();
         driving.spawn(connection);
         let channel = self.schema.name();
-        client
-            .batch_execute(&format!("listen \"{channel}\""))
-            .await
+        let listen = format!("listen \"{channel}\"");
+        let listens = tokio::time::timeout(self.limit, client.batch_execute(&listen)).await;
+        listens
+            .map_err(|_| format!("no response within {:?}", self.limit))?
             .map_err(text)?;
         if self.first.send_replace(First::Listening) != First::Opening {
             // What was announced while nobody listened is looked for.

@@ -113,7 +113,7 @@ impl Link {
         let listen = options.listen.as_deref().unwrap_or(options);
         Ok(Self {
             server: options.server(),
-            listener: Listener::new(listen.config.clone(), listen.tls()?, &schema, &news),
+            listener: Listener::new(listen, listen.tls()?, &schema, &news),
             tls,
             watch: Watch::new(pool.clone(), &news),
             pool,
