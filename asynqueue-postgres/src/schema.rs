@@ -1,11 +1,17 @@
 //! The tables and functions, and their versions.
 
+use std::{pin::pin, time::Duration};
+
 use asynqueue_core::broker::kit::io;
-use tokio_postgres::{Client, IsolationLevel, error::SqlState};
+use tokio_postgres::{
+    Client, IsolationLevel, Transaction,
+    error::{DbError, SqlState},
+    types::{ToSql, Type},
+};
 
 use crate::{
     ConnectError, PostgresOptions,
-    link::{Schema, Tls, problem},
+    link::{Schema, problem, why_not_connected},
 };
 
 /// The tables, as steps from each version to the next. A step that was published never changes.
@@ -31,6 +37,9 @@ const VERSION: i32 = 1;
 /// The oldest version of the library that can use them.
 const USABLE_FROM: i32 = 1;
 
+/// How long a migration waits for another one before it says so.
+const SILENCE: Duration = Duration::from_secs(3);
+
 /// Creates the schema, its tables and its functions, or brings them to the version of this library. Does nothing if they
 /// have it already. Programs of the version before continue to work.
 ///
@@ -38,36 +47,47 @@ const USABLE_FROM: i32 = 1;
 ///
 /// When the server cannot be reached, or the role may not create them.
 pub async fn migrate(options: &PostgresOptions) -> Result<(), ConnectError> {
-    let schema = Schema::new(&options.schema);
-    let mut client = connect(options).await?;
-    if found(&client, &schema)
-        .await?
-        .is_some_and(|found| found.version == VERSION)
-    {
-        return Ok(());
-    }
-    run(&mut client, &schema).await
+    migrated(options).await.map(drop)
 }
 
 /// The statements that [`migrate`] runs on a database that has no tables yet, to be run by hand.
 pub fn schema_sql(schema: &str) -> String {
     let schema = Schema::new(schema);
-    let mut sql = format!("create schema if not exists \"{}\";\n\n", schema.name());
+    let mut sql = create(&schema);
     for part in STEPS.iter().chain(&FUNCTIONS) {
-        sql.push_str(&schema.apply(part));
         sql.push('\n');
+        sql.push_str(&schema.apply(part));
     }
-    sql.push_str(&schema.apply("insert into asynqueue.meta values (true, "));
-    sql.push_str(&format!("{VERSION}, {USABLE_FROM});\n"));
+    sql.push('\n');
+    sql.push_str(&note(&schema));
     sql
 }
 
-/// Checks that this build can use the tables.
-pub(crate) async fn check(options: &PostgresOptions) -> Result<(), ConnectError> {
+/// Brings the tables to this version. Returns their id.
+pub(crate) async fn migrated(options: &PostgresOptions) -> Result<String, ConnectError> {
     let schema = Schema::new(&options.schema);
+    let mut client = connect(options).await?;
+    let is_current = |found: &Found| found.version >= VERSION;
+    if let Some(found) = found(&client, options).await?.filter(is_current) {
+        return Ok(found.id);
+    }
+    run(&mut client, &schema).await?;
+    // Another process may have been faster, with a version that this build cannot use.
+    usable(found(&client, options).await?, &schema)
+}
+
+/// Checks that this build can use the tables. Returns their id.
+pub(crate) async fn checked(options: &PostgresOptions) -> Result<String, ConnectError> {
     let client = connect(options).await?;
-    match found(&client, &schema).await? {
-        Some(found) if found.version >= VERSION => Ok(()),
+    usable(
+        found(&client, options).await?,
+        &Schema::new(&options.schema),
+    )
+}
+
+fn usable(found: Option<Found>, schema: &Schema) -> Result<String, ConnectError> {
+    match found {
+        Some(found) if found.version >= VERSION => Ok(found.id),
         found => Err(ConnectError::Older {
             schema: schema.name().to_owned(),
             found: found.map_or(0, |found| found.version),
@@ -78,49 +98,58 @@ pub(crate) async fn check(options: &PostgresOptions) -> Result<(), ConnectError>
 
 /// A connection of its own: a migration may take long.
 async fn connect(options: &PostgresOptions) -> Result<Client, ConnectError> {
-    let server = options.server();
-    let failed = |problem: String, source: Option<Box<dyn std::error::Error + Send + Sync>>| {
-        ConnectError::Server {
-            server: server.clone(),
-            problem,
-            source,
-        }
-    };
-    let tls =
-        Tls::new(&options.tls).map_err(|error| failed(error.to_string(), Some(error.into())))?;
+    let tls = options.tls()?;
     let config = options.config.clone();
     let connecting = async move {
         let (client, connection) = tls.connect(&config, None).await?;
         tokio::spawn(connection);
         Ok(client)
     };
-    let limit =
-        options.connect_timeout * u32::try_from(options.config.get_hosts().len()).unwrap_or(1);
+    let limit = options.time_to_connect();
     match tokio::time::timeout(limit, io::run(connecting)).await {
         Ok(Ok(Ok(client))) => Ok(client),
         Ok(Ok(Err(error))) => {
             let error: tokio_postgres::Error = error;
-            Err(failed(problem(&error), Some(error.into())))
+            Err(unreachable(options, why_not_connected(&error), error))
         }
-        Ok(Err(error)) => Err(failed(error.to_string(), Some(error.into()))),
-        Err(_) => Err(failed(format!("no response within {limit:?}"), None)),
+        Ok(Err(error)) => Err(unreachable(options, error.to_string(), error)),
+        Err(late) => {
+            let problem = format!(
+                "no response within {limit:?}: expected PostgreSQL at this address; check the host and the port, or raise \
+                 `connect_timeout`"
+            );
+            Err(unreachable(options, problem, late))
+        }
     }
 }
 
-/// The version of the tables in the database.
+/// The tables in the database.
 struct Found {
     version: i32,
+    id: String,
 }
 
-async fn found(client: &Client, schema: &Schema) -> Result<Option<Found>, ConnectError> {
-    let sql = schema.apply("select version, usable_from from asynqueue.meta");
-    let row = match client.query_typed_one(&sql, &[]).await {
-        Ok(row) => row,
-        Err(error) => {
+async fn found(client: &Client, options: &PostgresOptions) -> Result<Option<Found>, ConnectError> {
+    let schema = Schema::new(&options.schema);
+    let sql = schema.apply("select version, usable_from, id::text from asynqueue.meta");
+    let limit = options.response_timeout;
+    let row = match tokio::time::timeout(limit, client.query_typed_one(&sql, &[])).await {
+        Ok(Ok(row)) => row,
+        Ok(Err(error)) => {
             return match error.code() {
                 Some(&SqlState::UNDEFINED_TABLE | &SqlState::INVALID_SCHEMA_NAME) => Ok(None),
-                _ => Err(failed(schema, error)),
+                _ => Err(ConnectError::Schema {
+                    schema: schema.name().to_owned(),
+                    problem: problem(&error),
+                    source: error.into(),
+                }),
             };
+        }
+        Err(late) => {
+            let problem = format!(
+                "no response within {limit:?}: check the server, or raise `response_timeout`"
+            );
+            return Err(unreachable(options, problem, late));
         }
     };
     let (version, usable_from): (i32, i32) = (row.get(0), row.get(1));
@@ -131,8 +160,13 @@ async fn found(client: &Client, schema: &Schema) -> Result<Option<Found>, Connec
             supported: VERSION,
         });
     }
-    Ok(Some(Found { version }))
+    let id = row.get(2);
+    Ok(Some(Found { version, id }))
 }
+
+/// The role may have limits, which are for queries.
+const WITHOUT_LIMITS: &str = "set local lock_timeout = 0; set local statement_timeout = 0; \
+     set local idle_in_transaction_session_timeout = 0";
 
 async fn run(client: &mut Client, schema: &Schema) -> Result<(), ConnectError> {
     let error = |error| failed(schema, error);
@@ -141,26 +175,19 @@ async fn run(client: &mut Client, schema: &Schema) -> Result<(), ConnectError> {
         .build_transaction()
         .isolation_level(IsolationLevel::ReadCommitted);
     let transaction = transaction.start().await.map_err(error)?;
-    // One process at a time.
-    let lock = "select pg_advisory_xact_lock(1634956657, hashtext($1))";
-    let name = schema.name();
     transaction
-        .query_typed(lock, &[(&name, tokio_postgres::types::Type::TEXT)])
+        .batch_execute(WITHOUT_LIMITS)
         .await
         .map_err(error)?;
-    let exists = "select 1 from pg_namespace where nspname = $1";
-    let exists = transaction
-        .query_typed(exists, &[(&name, tokio_postgres::types::Type::TEXT)])
+    lock(&transaction, schema).await.map_err(error)?;
+    transaction
+        .batch_execute(&create(schema))
         .await
-        .map_err(error)?;
-    if exists.is_empty() {
-        let create = format!("create schema \"{name}\"");
-        transaction.batch_execute(&create).await.map_err(error)?;
-    }
+        .map_err(|error| not_created(schema, error))?;
     let table = "select 1 from pg_class c join pg_namespace n on n.oid = c.relnamespace \
          where n.nspname = $1 and c.relname = 'meta'";
     let table = transaction
-        .query_typed(table, &[(&name, tokio_postgres::types::Type::TEXT)])
+        .query_typed(table, &[(&schema.name(), Type::TEXT)])
         .await
         .map_err(error)?;
     let version = match table.is_empty() {
@@ -186,16 +213,50 @@ async fn run(client: &mut Client, schema: &Schema) -> Result<(), ConnectError> {
             .await
             .map_err(error)?;
     }
-    let note = schema.apply(
-        "insert into asynqueue.meta values (true, $1, $2) \
-         on conflict (one) do update set version = excluded.version, usable_from = excluded.usable_from",
-    );
-    let int = tokio_postgres::types::Type::INT4;
     transaction
-        .query_typed(&note, &[(&VERSION, int.clone()), (&USABLE_FROM, int)])
+        .batch_execute(&note(schema))
         .await
         .map_err(error)?;
     transaction.commit().await.map_err(error)
+}
+
+/// Waits until no other process migrates this schema.
+async fn lock(transaction: &Transaction<'_>, schema: &Schema) -> Result<(), tokio_postgres::Error> {
+    let lock = "select pg_advisory_xact_lock(1634956657, hashtext($1))";
+    let name = schema.name();
+    let values: [(&(dyn ToSql + Sync), Type); 1] = [(&name, Type::TEXT)];
+    let mut locking = pin!(transaction.query_typed(lock, &values));
+    if let Ok(locked) = tokio::time::timeout(SILENCE, &mut locking).await {
+        return locked.map(drop);
+    }
+    tracing::warn!(
+        schema = name,
+        "another process is migrating the schema; waiting until it has ended"
+    );
+    locking.await?;
+    tracing::info!(
+        schema = name,
+        "the migration by another process has ended; continuing"
+    );
+    Ok(())
+}
+
+/// Creates the schema. `create schema if not exists` requires `create` on the database even if the schema exists.
+fn create(schema: &Schema) -> String {
+    let name = schema.name();
+    format!(
+        "do $$ begin\n    if not exists (select from pg_namespace where nspname = '{name}') then\n        \
+         create schema \"{name}\";\n    end if;\nend $$;\n"
+    )
+}
+
+/// Records the version.
+fn note(schema: &Schema) -> String {
+    let note = schema.apply("insert into asynqueue.meta (version, usable_from) values ");
+    format!(
+        "{note}({VERSION}, {USABLE_FROM})\n\
+         on conflict (one) do update set version = excluded.version, usable_from = excluded.usable_from;\n"
+    )
 }
 
 fn failed(schema: &Schema, error: tokio_postgres::Error) -> ConnectError {
@@ -203,5 +264,33 @@ fn failed(schema: &Schema, error: tokio_postgres::Error) -> ConnectError {
         schema: schema.name().to_owned(),
         problem: problem(&error),
         source: error.into(),
+    }
+}
+
+fn not_created(schema: &Schema, error: tokio_postgres::Error) -> ConnectError {
+    let (name, message) = (schema.name(), error.as_db_error().map(DbError::message));
+    let problem = match (error.code(), message) {
+        (Some(&SqlState::INSUFFICIENT_PRIVILEGE), Some(message)) => format!(
+            "it does not exist, and cannot be created: {message}: run `create schema \"{name}\" authorization …` with \
+             the name of the role as an owner of the database"
+        ),
+        _ => return failed(schema, error),
+    };
+    ConnectError::Migration {
+        schema: name.to_owned(),
+        problem,
+        source: error.into(),
+    }
+}
+
+fn unreachable(
+    options: &PostgresOptions,
+    problem: String,
+    source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> ConnectError {
+    ConnectError::Server {
+        server: options.server(),
+        problem,
+        source: Some(source.into()),
     }
 }

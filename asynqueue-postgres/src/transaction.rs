@@ -11,7 +11,7 @@ use asynqueue_core::{
     task::Task,
 };
 use serde::{Serialize, de::DeserializeOwned};
-use tokio_postgres::Transaction;
+use tokio_postgres::{Transaction, types::Type};
 
 use crate::{
     PostgresBroker,
@@ -38,15 +38,20 @@ pub(crate) trait Caller: Send {
         call: &Call,
     ) -> impl Future<Output = Result<Option<(i16, bool)>, Error>> + Send;
 
-    /// The number of the transaction.
-    fn number(&mut self) -> impl Future<Output = Result<String, Error>> + Send;
+    /// The first row of a query with one parameter: a text.
+    fn text(
+        &mut self,
+        sql: &str,
+        value: &str,
+    ) -> impl Future<Output = Result<Option<String>, Error>> + Send;
 }
 
 /// A statement in a transaction of a caller failed.
 pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// The number of the transaction, which a statement of it has drawn already.
-pub(crate) const NUMBER: &str = "select pg_current_xact_id()::text";
+/// The number of the transaction, if it is on these tables. Another database may have some of the same name.
+const NUMBER: &str =
+    "select case id::text when $1 then pg_current_xact_id()::text end from asynqueue.meta";
 
 const COMPLETE: &str =
     "select outcome, awaited from asynqueue.complete($1, $2, $3, $4, $5, $6, $7, $8)";
@@ -64,8 +69,9 @@ impl Caller for Tokio<'_, '_> {
         Ok(row.map(|row| (row.get(0), row.get(1))))
     }
 
-    async fn number(&mut self) -> Result<String, Error> {
-        Ok(self.0.query_typed_one(NUMBER, &[]).await?.get(0))
+    async fn text(&mut self, sql: &str, value: &str) -> Result<Option<String>, Error> {
+        let row = self.0.query_typed_one(sql, &[(&value, Type::TEXT)]).await?;
+        Ok(row.get(0))
     }
 }
 
@@ -100,8 +106,9 @@ impl PostgresBroker {
     /// # Errors
     ///
     /// [`EnqueueError::Conflict`] if the task was refused; the transaction is as it was before. Otherwise when a
-    /// statement fails; roll the transaction back then. A `repeatable read` or `serializable` transaction fails if it
-    /// started before its queue existed; run it again then, as after any serialization failure.
+    /// statement fails, or when the transaction is on another database; roll it back then. A `repeatable read` or
+    /// `serializable` transaction fails if it started before its queue existed; run it again then, as after any
+    /// serialization failure.
     pub async fn enqueue_in<T: Task>(
         &self,
         transaction: &Transaction<'_>,
@@ -118,7 +125,7 @@ impl PostgresBroker {
     ///
     /// # Errors
     ///
-    /// When a statement fails; roll the transaction back then.
+    /// When a statement fails, or when the transaction is on another database; roll it back then.
     pub async fn enqueue_many_in<T: Task>(
         &self,
         transaction: &Transaction<'_>,
@@ -139,7 +146,11 @@ impl PostgresBroker {
         tasks: Vec<NewTask>,
     ) -> Result<Vec<Result<(), Conflict>>, BrokerError> {
         self.link().open_or_closed()?;
-        let failed = |error: Error| statement_failed(&error);
+        if tasks.is_empty() {
+            return Ok(Vec::new());
+        }
+        // Before anything is written.
+        let number = self.number(caller).await?;
         self.create_queues(&tasks).await;
         let mut tasks = Batch::with_passed_times(tasks, self.link().now());
         let mut results = Vec::with_capacity(tasks.len());
@@ -149,18 +160,40 @@ impl PostgresBroker {
             let batch = Batch::new(tasks);
             let call = batch.call(self.link().fixed()).in_transaction();
             let sql = self.link().schema.apply(call.sql);
-            let refused = caller.refused(&sql, &call).await.map_err(failed)?;
+            let refused = caller.refused(&sql, &call).await;
+            let refused = refused.map_err(|error| self.failed(error))?;
             let (accepted, announced) = batch.results(refused.into_iter())?;
             results.extend(accepted);
             events.extend(announced);
             self.note_tally();
             tasks = rest;
         }
-        if !events.is_empty() {
-            let number = caller.number().await.map_err(failed)?;
-            self.link().watch(Watched::new(number, events));
-        }
+        self.link().watch(Watched::new(number, events));
         Ok(results)
+    }
+
+    /// The number of the transaction, which is on the tables of this broker.
+    async fn number(&self, caller: &mut impl Caller) -> Result<String, Failed> {
+        let sql = self.link().schema.apply(NUMBER);
+        let number = caller.text(&sql, self.store_id()).await;
+        number
+            .map_err(|error| self.failed(error))?
+            .ok_or_else(|| Failed::Elsewhere(self.elsewhere()))
+    }
+
+    fn elsewhere(&self) -> BrokerError {
+        BrokerError::unsupported(format!(
+            "a transaction on another database: the tasks are in {}; roll back, and use a connection to that database",
+            self.place()
+        ))
+    }
+
+    fn failed(&self, error: Error) -> Failed {
+        match code(error.as_ref()).as_deref() {
+            // No such table, schema or function.
+            Some("42P01" | "3F000" | "42883") => Failed::Elsewhere(self.elsewhere()),
+            _ => Failed::Statement(error),
+        }
     }
 
     /// Completes a task in a transaction of its handler.
@@ -188,11 +221,11 @@ impl PostgresBroker {
         ];
         let call = Call::new(COMPLETE, values);
         let sql = self.link().schema.apply(call.sql);
-        let completed = caller
-            .row(&sql, &call)
-            .await
-            .map_err(CompleteError::Statement)?;
+        let completed = caller.row(&sql, &call).await;
+        let completed = completed.map_err(|error| self.failed(error))?;
         let Some((1 | 2, awaited)) = completed else {
+            // Another database does not have the task either.
+            self.number(caller).await?;
             return Err(CompleteError::LeaseLost);
         };
         promised::add(Lease {
@@ -200,7 +233,7 @@ impl PostgresBroker {
             token: settlement.token,
         });
         if awaited {
-            let number = caller.number().await.map_err(CompleteError::Statement)?;
+            let number = self.number(caller).await?;
             let end = Finished::Completed {
                 result,
                 codec: task.codec.clone(),
@@ -215,11 +248,42 @@ impl PostgresBroker {
     }
 }
 
-fn statement_failed(error: &Error) -> BrokerError {
-    let problem = reason(error.as_ref());
-    BrokerError::protocol(format!(
-        "{problem}: roll back, and check that the transaction is on the database of the broker"
-    ))
+/// Why a statement in a transaction of a caller has no result.
+enum Failed {
+    /// The transaction is not on the tables of the broker.
+    Elsewhere(BrokerError),
+    Statement(Error),
+}
+
+impl From<Failed> for BrokerError {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Elsewhere(error) => error,
+            Failed::Statement(error) => {
+                let reason = reason(error.as_ref());
+                Self::protocol(format!("{reason}: roll back the transaction"))
+            }
+        }
+    }
+}
+
+impl From<Failed> for CompleteError {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Elsewhere(error) => Self::Broker(error),
+            Failed::Statement(error) => Self::Statement(error),
+        }
+    }
+}
+
+/// The code of an error of the server.
+fn code(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Option<String> {
+    #[cfg(feature = "sqlx")]
+    if let Some(sqlx::Error::Database(error)) = error.downcast_ref() {
+        return error.code().map(Into::into);
+    }
+    let postgres = error.downcast_ref::<tokio_postgres::Error>();
+    Some(postgres?.code()?.code().to_owned())
 }
 
 /// What the server has said: the client library says only that there was an error.
@@ -265,7 +329,7 @@ pub trait CompleteIn {
     /// # Errors
     ///
     /// [`CompleteError::LeaseLost`] if another server may run the task: roll back. Otherwise if the output cannot be
-    /// stored, or a statement fails.
+    /// stored, the transaction is on another database, or a statement fails.
     fn complete_in<O: Serialize + DeserializeOwned + Sync + 'static>(
         &self,
         transaction: &Transaction<'_>,
@@ -307,9 +371,12 @@ pub enum CompleteError {
         "the task is not in PostgreSQL, and a transaction there cannot complete it: return the outcome from the handler"
     )]
     OtherBroker,
+    /// The transaction is on another database.
+    #[error(transparent)]
+    Broker(BrokerError),
     /// A statement failed.
     #[error(
-        "cannot record the outcome: {problem}: roll back, and check that the transaction is on the database of the broker",
+        "cannot record the outcome: {problem}: roll back the transaction",
         problem = reason(.0.as_ref())
     )]
     Statement(#[source] Box<dyn std::error::Error + Send + Sync>),

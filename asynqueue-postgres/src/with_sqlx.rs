@@ -15,7 +15,7 @@ use crate::{
     CompleteError, PostgresBroker,
     broker::Refused,
     sql::{Call, Value},
-    transaction::{Caller, Error, NUMBER, broker_of},
+    transaction::{Caller, Error, broker_of},
 };
 
 /// A connection of sqlx.
@@ -35,8 +35,11 @@ impl Caller for Sqlx<'_> {
         row.map(read).transpose()
     }
 
-    async fn number(&mut self) -> Result<String, Error> {
-        Ok(sqlx::query_scalar(NUMBER).fetch_one(&mut *self.0).await?)
+    async fn text(&mut self, sql: &str, value: &str) -> Result<Option<String>, Error> {
+        // The statement is one of this crate, for one schema.
+        let sql = AssertSqlSafe(sql.to_owned());
+        let query = sqlx::query_scalar(sql).bind(value).persistent(false);
+        Ok(query.fetch_one(&mut *self.0).await?)
     }
 }
 

@@ -28,11 +28,7 @@ pub(crate) use self::{
     enqueue::{Batch, Refused},
     settle::kept,
 };
-use crate::{
-    ConnectError, PostgresOptions,
-    link::{Link, Tls},
-    schema,
-};
+use crate::{ConnectError, PostgresOptions, link::Link, schema};
 
 /// Stores tasks in PostgreSQL. Clones share its connections.
 ///
@@ -56,6 +52,7 @@ struct Inner {
     /// Counts calls that leave a tally.
     tallies: AtomicU32,
     database: String,
+    store: String,
 }
 
 /// The limit of tasks in one call. Their turns are one block of numbers.
@@ -69,17 +66,13 @@ impl PostgresBroker {
     /// When the server cannot be reached, the role may not create the tables, or a later version has changed them so
     /// that this one cannot use them.
     pub async fn connect(options: PostgresOptions) -> Result<Self, ConnectError> {
-        match options.migrate {
-            true => schema::migrate(&options).await?,
-            false => schema::check(&options).await?,
-        }
-        let tls = Tls::new(&options.tls).map_err(|error| ConnectError::Server {
-            server: options.server(),
-            problem: error.to_string(),
-            source: Some(error.into()),
-        })?;
+        let store = match options.migrate {
+            true => schema::migrated(&options).await?,
+            false => schema::checked(&options).await?,
+        };
         Ok(Self(Arc::new(Inner {
-            link: Link::open(&options, tls),
+            link: Link::open(&options)?,
+            store,
             single: Arc::new(Coalescer::new(MAX_CHUNK)),
             unreadable: Unreadable::default(),
             created: Created::default(),
@@ -90,6 +83,17 @@ impl PostgresBroker {
 
     pub(crate) fn link(&self) -> &Link {
         &self.0.link
+    }
+
+    /// Where the tables are, for messages.
+    pub(crate) fn place(&self) -> String {
+        let (schema, server) = (self.link().schema.name(), &self.link().server);
+        format!("schema `{schema}` of `{}` at {server}", self.0.database)
+    }
+
+    /// The id of the tables, which no other schema or database has.
+    pub(crate) fn store_id(&self) -> &str {
+        &self.0.store
     }
 }
 

@@ -25,6 +25,16 @@ pub enum ConnectError {
         /// The reason.
         source: Option<Box<dyn std::error::Error + Send + Sync>>,
     },
+    /// The version of the tables cannot be read.
+    #[error("cannot use schema `{schema}`: {problem}")]
+    Schema {
+        /// The schema.
+        schema: String,
+        /// What is wrong, and what to do.
+        problem: String,
+        /// The reason.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The tables cannot be created or changed.
     #[error("cannot migrate schema `{schema}`: {problem}")]
     Migration {
@@ -186,6 +196,31 @@ fn of_server(error: &tokio_postgres::Error) -> Reaction {
         _ if state.code() == MADE_BEFORE => Reaction::Again,
         _ => Reaction::Fail,
     }
+}
+
+/// Why there is no connection, and what to do.
+pub(crate) fn why_not_connected(error: &tokio_postgres::Error) -> String {
+    let problem = problem(error);
+    let source = std::error::Error::source(error);
+    let reason = source.map(ToString::to_string).unwrap_or_default();
+    let advice = match error.code() {
+        Some(&SqlState::INVALID_PASSWORD | &SqlState::INVALID_AUTHORIZATION_SPECIFICATION) => {
+            "check the user and the password in the URL, and `pg_hba.conf` of the server"
+        }
+        Some(&SqlState::INVALID_CATALOG_NAME) => "create it, or correct its name in the URL",
+        Some(_) => return problem,
+        None if reason.contains("UnknownIssuer") || reason.contains("BadSignature") => {
+            "no trusted CA has signed the certificate of the server; set `sslrootcert` to the file of its CA"
+        }
+        None if reason.contains("not valid for") => {
+            "the certificate of the server has other names; connect to one of them, or set `sslmode=verify-ca`"
+        }
+        None if reason.contains("does not support TLS") => {
+            "set `ssl = on` on the server, or `sslmode=disable` in the URL"
+        }
+        None => "expected PostgreSQL at this address; check the host and the port",
+    };
+    format!("{problem}: {advice}")
 }
 
 /// The message of a failure, with what to do.

@@ -1,17 +1,25 @@
 //! The connection that listens to other processes. It is opened once this process waits for anything.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use asynqueue_core::broker::kit::io;
 use parking_lot::Mutex;
 use tokio::{
     sync::{mpsc, watch},
+    task::JoinSet,
     time::Instant,
 };
-use tokio_postgres::Config;
+use tokio_postgres::{Client, Config};
 use tokio_util::sync::CancellationToken;
 
 use super::{News, Schema, Tls, problem};
+use crate::PostgresOptions;
 
 /// How long a lost connection stays lost at most, and how often one is checked.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
@@ -36,20 +44,31 @@ enum First {
 
 struct Parts {
     config: Config,
+    /// For each step of connecting.
+    limit: Duration,
     tls: Tls,
     schema: Schema,
     news: Arc<News>,
     first: watch::Sender<First>,
+    /// Whether notifications do not arrive.
+    is_deaf: AtomicBool,
 }
 
 impl Listener {
-    pub(super) fn new(config: Config, tls: Tls, schema: &Schema, news: &Arc<News>) -> Self {
+    pub(super) fn new(
+        options: &PostgresOptions,
+        tls: Tls,
+        schema: &Schema,
+        news: &Arc<News>,
+    ) -> Self {
         let parts = Parts {
-            config,
+            config: options.config.clone(),
+            limit: options.time_to_connect(),
             tls,
             schema: schema.clone(),
             news: Arc::clone(news),
             first: watch::Sender::new(First::Opening),
+            is_deaf: AtomicBool::new(false),
         };
         Self {
             parts: Arc::new(parts),
@@ -93,19 +112,27 @@ impl Parts {
         let mut wait = Duration::from_millis(50);
         loop {
             let started = Instant::now();
-            if let Err(error) = self.listen().await {
-                tracing::debug!(
-                    error,
-                    "not listening to other processes; finding their tasks by polling"
-                );
-            }
-            self.first.send_if_modified(|first| {
+            let listened = self.listen().await;
+            let is_first = self.first.send_if_modified(|first| {
                 let is_first = *first == First::Opening;
                 if is_first {
                     *first = First::Failed;
                 }
                 is_first
             });
+            match listened {
+                Err(error) if is_first => {
+                    self.is_deaf.store(true, Relaxed);
+                    tracing::warn!(
+                        error,
+                        "cannot listen to other processes; finding their tasks by polling, and trying again"
+                    );
+                }
+                Err(error) => {
+                    tracing::debug!(error, "the listening connection was lost; opening it again")
+                }
+                Ok(()) => {}
+            }
             if started.elapsed() > LONGEST_WAIT {
                 wait = Duration::from_millis(50);
             }
@@ -117,50 +144,80 @@ impl Parts {
     /// Listens until the connection is lost.
     async fn listen(&self) -> Result<(), String> {
         let text = |error: tokio_postgres::Error| problem(&error);
-        let (hear, mut heard) = mpsc::unbounded_channel();
-        let (client, connection) = self
-            .tls
-            .connect(&self.config, Some(hear))
-            .await
+        let (hear, heard) = mpsc::unbounded_channel();
+        let connecting = self.tls.connect(&self.config, Some(hear));
+        let connected = tokio::time::timeout(self.limit, connecting).await;
+        let (client, connection) = connected
+            .map_err(|_| format!("no response within {:?}", self.limit))?
             .map_err(text)?;
-        let connection = tokio::spawn(connection);
+        // Aborted on drop.
+        let mut driving = JoinSet::new();
+        driving.spawn(connection);
         let channel = self.schema.name();
-        client
-            .batch_execute(&format!("listen \"{channel}\""))
-            .await
+        let listen = format!("listen \"{channel}\"");
+        let listens = tokio::time::timeout(self.limit, client.batch_execute(&listen)).await;
+        listens
+            .map_err(|_| format!("no response within {:?}", self.limit))?
             .map_err(text)?;
         if self.first.send_replace(First::Listening) != First::Opening {
             // What was announced while nobody listened is looked for.
             self.news.here.look();
         }
-        let echo = format!("select pg_notify('{channel}', 'echo')");
-        let (mut echoes, mut is_warned) = (false, false);
-        client.batch_execute(&echo).await.map_err(text)?;
-        loop {
-            let limit = if echoes { CHECK } else { ECHO };
-            match tokio::time::timeout(limit, heard.recv()).await {
-                Ok(Some(payload)) => {
-                    echoes |= !self.news.hear(&payload);
-                }
-                Ok(None) => {
-                    connection.abort();
-                    return Err("the connection was lost".into());
-                }
-                Err(_) if !echoes && !is_warned => {
-                    tracing::warn!(
-                        "notifications do not arrive, and servers find tasks by polling: if there is a pooler in between, \
-                         name PostgreSQL itself in the URL, as in `listen=postgres%3A%2F%2F…`"
-                    );
-                    is_warned = true;
-                }
-                Err(_) => {
-                    let check = client.batch_execute(&echo);
-                    let checked = tokio::time::timeout(ECHO, check).await;
-                    checked
-                        .map_err(|_| "the connection does not respond".to_owned())?
-                        .map_err(text)?;
-                }
+        let last_echo = watch::Sender::new(0);
+        tokio::select! {
+            () = self.hear(heard, &last_echo) => Err("the connection was lost".into()),
+            failed = self.check(&client, last_echo.subscribe()) => failed,
+        }
+    }
+
+    /// Passes on what arrives, until the connection is lost.
+    async fn hear(
+        &self,
+        mut heard: mpsc::UnboundedReceiver<String>,
+        last_echo: &watch::Sender<u64>,
+    ) {
+        while let Some(payload) = heard.recv().await {
+            if let Some(number) = self.news.hear(&payload) {
+                last_echo.send_replace(number);
             }
+        }
+    }
+
+    /// Checks that the connection is alive, and that what is sent on the connections for calls arrives on it.
+    async fn check(
+        &self,
+        client: &Client,
+        mut last_echo: watch::Receiver<u64>,
+    ) -> Result<(), String> {
+        let mut number = 0;
+        loop {
+            number += 1;
+            let mut arrives = None;
+            // The connections for calls may all be in use: then nothing is known.
+            if self.news.echo(number).await.is_ok() {
+                let echo = last_echo.wait_for(|last| *last == number);
+                arrives = Some(tokio::time::timeout(ECHO, echo).await.is_ok());
+            }
+            let check = tokio::time::timeout(ECHO, client.batch_execute("")).await;
+            check
+                .map_err(|_| "the connection does not respond".to_owned())?
+                .map_err(|error| problem(&error))?;
+            if let Some(arrives) = arrives {
+                self.log(arrives);
+            }
+            tokio::time::sleep(CHECK).await;
+        }
+    }
+
+    /// Logs that notifications do not arrive, or arrive again.
+    fn log(&self, arrive: bool) {
+        match (arrive, self.is_deaf.swap(!arrive, Relaxed)) {
+            (false, false) => tracing::warn!(
+                "notifications do not arrive, and servers find tasks by polling: if there is a pooler in between, name \
+                 PostgreSQL itself in the URL, as in `listen=postgres%3A%2F%2F…`"
+            ),
+            (true, true) => tracing::info!("notifications arrive again"),
+            _ => {}
         }
     }
 }

@@ -36,7 +36,7 @@ use tokio_postgres::Row;
 
 pub use self::error::ConnectError;
 pub(crate) use self::{
-    error::{Fault, Reaction, problem},
+    error::{Fault, Reaction, problem, why_not_connected},
     news::{Event, News},
     tls::Tls,
     transaction::{Change, Make},
@@ -61,6 +61,7 @@ const LONGEST_WAIT: Duration = Duration::from_millis(500);
 pub(crate) struct Link {
     pool: Pool,
     isolation: Isolation,
+    tls: Tls,
     pub(crate) server: String,
     pub(crate) schema: Schema,
     clock: ServerClock,
@@ -101,16 +102,21 @@ impl Schema {
 }
 
 impl Link {
-    pub(crate) fn open(options: &PostgresOptions, tls: Tls) -> Self {
+    /// # Errors
+    ///
+    /// When a certificate or key is invalid.
+    pub(crate) fn open(options: &PostgresOptions) -> Result<Self, ConnectError> {
+        let tls = options.tls()?;
         let isolation = Isolation::default();
         let pool = pool::open(options, tls.clone(), isolation.clone());
         let schema = Schema::new(&options.schema);
         let news = Arc::new(News::new(pool.clone(), isolation.clone(), schema.clone()));
         let instance = TaskId::generate();
-        let listen = options.listen.as_ref().unwrap_or(&options.config).clone();
-        Self {
+        let listen = options.listen.as_deref().unwrap_or(options);
+        Ok(Self {
             server: options.server(),
-            listener: Listener::new(listen, tls, &schema, &news),
+            listener: Listener::new(listen, listen.tls()?, &schema, &news),
+            tls,
             watch: Watch::new(pool.clone(), &news),
             pool,
             isolation,
@@ -123,7 +129,7 @@ impl Link {
             news,
             leases: Lanes::new(format!("{instance}l")),
             changes: Lanes::new(format!("{instance}c")),
-        }
+        })
     }
 
     /// The server's time, as this process knows it.
@@ -219,11 +225,10 @@ impl Link {
     /// Closes a connection whose state is unknown, and cancels what it does.
     pub(crate) fn discard(&self, client: Object) {
         let client = Object::take(client);
-        let token = client.cancel_token();
-        // Best effort: without TLS, which a server that requires it refuses.
+        let (token, tls) = (client.cancel_token(), self.tls.clone());
         let cancelling = async move {
-            let cancel = token.cancel_query(tokio_postgres::NoTls);
-            let _ = tokio::time::timeout(Duration::from_secs(1), cancel).await;
+            // Best effort: the server also ends it once it notices that the connection is closed.
+            let _ = tokio::time::timeout(Duration::from_secs(1), tls.cancel(token)).await;
         };
         // Fails if the process ends.
         let _ = asynqueue_core::broker::kit::io::spawn(cancelling);

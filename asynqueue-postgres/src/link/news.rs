@@ -129,13 +129,26 @@ impl News {
         }
     }
 
-    /// Takes a payload that another process, or this one, has sent. Returns whether it is a note.
-    pub(super) fn hear(&self, payload: &str) -> bool {
+    /// Sends an echo to all processes, the way that notes are sent. Only this one hears its number.
+    pub(super) async fn echo(&self, number: u64) -> Result<(), String> {
+        let payload = format!("{}-{number}", self.others.origin);
+        let client = self.pool.get().await.map_err(|error| error.to_string())?;
+        let values: [(&(dyn ToSql + Sync), Type); 2] =
+            [(&self.schema.name(), Type::TEXT), (&payload, Type::TEXT)];
+        let sent = client
+            .query_typed("select pg_notify($1, $2)", &values)
+            .await;
+        sent.map(drop).map_err(|error| super::problem(&error))
+    }
+
+    /// Takes a payload that another process, or this one, has sent. Returns the number of an own [echo](Self::echo).
+    pub(super) fn hear(&self, payload: &str) -> Option<u64> {
         let Some((origin, notes)) = payload.split_once(' ') else {
-            return false;
+            let number = payload.strip_prefix(&self.others.origin)?.strip_prefix('-');
+            return number?.parse().ok();
         };
         if origin == self.others.origin {
-            return true;
+            return None;
         }
         // A note of a later version is ignored.
         let notes: Vec<serde_json::Value> = serde_json::from_str(notes).unwrap_or_default();
@@ -144,7 +157,7 @@ impl News {
                 self.here.hear(note);
             }
         }
-        true
+        None
     }
 
     /// Completes once what was announced is sent, or after a second.

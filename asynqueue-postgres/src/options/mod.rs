@@ -10,6 +10,7 @@ use asynqueue_core::task::Clock;
 
 pub use self::error::OptionsError;
 pub(crate) use self::tls::{SslMode, TlsOptions};
+use crate::{ConnectError, link::Tls};
 
 /// The address of PostgreSQL 14 or later, and how to use it.
 ///
@@ -47,7 +48,7 @@ pub(crate) use self::tls::{SslMode, TlsOptions};
 pub struct PostgresOptions {
     pub(crate) config: tokio_postgres::Config,
     /// For the connection that listens, if it is another one.
-    pub(crate) listen: Option<tokio_postgres::Config>,
+    pub(crate) listen: Option<Box<PostgresOptions>>,
     pub(crate) tls: TlsOptions,
     pub(crate) schema: String,
     pub(crate) migrate: bool,
@@ -104,12 +105,13 @@ impl PostgresOptions {
 
     /// Sets another URL for the connection that listens. Between the program and PostgreSQL, a pooler in transaction mode
     /// does not pass notifications on: name the server itself here. Without notifications, servers find tasks by polling.
+    /// The connection has the TLS settings of this URL.
     ///
     /// # Errors
     ///
-    /// When the URL is invalid.
+    /// When the URL is invalid, or has a parameter that is not about its connection, such as `schema`.
     pub fn listen(mut self, url: &str) -> Result<Self, OptionsError> {
-        self.listen = Some(Self::new(url)?.config);
+        self.listen = Some(Box::new(url::read_listen(url)?));
         Ok(self)
     }
 
@@ -141,6 +143,15 @@ impl PostgresOptions {
     pub(crate) fn time_to_connect(&self) -> Duration {
         let hosts = u32::try_from(self.config.get_hosts().len()).unwrap_or(1);
         self.connect_timeout * hosts.max(1)
+    }
+
+    /// How to connect.
+    pub(crate) fn tls(&self) -> Result<Tls, ConnectError> {
+        Tls::new(&self.tls).map_err(|error| ConnectError::Server {
+            server: self.server(),
+            problem: format!("the certificates cannot be used: {error}"),
+            source: Some(error.into()),
+        })
     }
 
     /// The hosts and ports, for messages.

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use asynqueue_core::broker::kit::read_pem;
+
 use super::OptionsError;
 
 /// How strict TLS is, as in `libpq`.
@@ -52,11 +54,5 @@ impl SslMode {
 
 /// The content of a PEM file.
 pub(super) fn read(name: &'static str, file: PathBuf) -> Result<Vec<u8>, OptionsError> {
-    let bytes = std::fs::read(&file).map_err(|error| error.to_string());
-    let is_pem = |bytes: &Vec<u8>| bytes.windows(11).any(|part| part == b"-----BEGIN ");
-    let pem = bytes.and_then(|bytes| match is_pem(&bytes) {
-        true => Ok(bytes),
-        false => Err("expected a PEM file, with a line `-----BEGIN …`".to_owned()),
-    });
-    pem.map_err(|reason| OptionsError::File { name, file, reason })
+    read_pem(&file).map_err(|reason| OptionsError::File { name, file, reason })
 }

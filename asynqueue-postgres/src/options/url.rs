@@ -40,6 +40,21 @@ pub(super) fn read(url: &str) -> Result<PostgresOptions, OptionsError> {
     Ok(options)
 }
 
+/// Parses the URL of the connection that listens. The other connections have the parameters that are not about one.
+pub(super) fn read_listen(url: &str) -> Result<PostgresOptions, OptionsError> {
+    let (_, query) = url.split_once('?').unwrap_or_default();
+    let names = query.split('&').filter_map(|part| part.split('=').next());
+    let of_tls = |name: &str| name.starts_with("ssl");
+    if let Some(other) = { names }.find(|name| OWN.contains(name) && !of_tls(name)) {
+        return Err(OptionsError::Value {
+            name: "listen".into(),
+            value: format!("…?{other}=…"),
+            expected: format!("expected a URL without `{other}`, which belongs into the main URL"),
+        });
+    }
+    read(url)
+}
+
 /// The parameters that the client library does not know.
 const OWN: [&str; 10] = [
     "schema",

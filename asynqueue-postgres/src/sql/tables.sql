@@ -2,11 +2,13 @@
 -- way of a task. A task is pending if its turn is in a range of `ready`; otherwise it has a row in `lease`, `later` or
 -- `member`.
 
--- The version of the tables, and the oldest version of the library that can use them.
+-- The version of the tables, and the oldest version of the library that can use them. The id distinguishes these tables
+-- from those of any other schema or database, except of a copy.
 create table asynqueue.meta (
     one boolean primary key default true check (one),
     version integer not null,
-    usable_from integer not null
+    usable_from integer not null,
+    id uuid not null default gen_random_uuid()
 );
 
 -- Blocks of 1,024 numbers: the turns of a batch of tasks, and places in `ready`.

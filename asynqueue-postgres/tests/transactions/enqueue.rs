@@ -9,6 +9,7 @@ use asynqueue_core::{
     server::Server,
     task::{Aggregate, Name, TaskState},
 };
+use asynqueue_test_servers::Postgres;
 use futures_util::{FutureExt, StreamExt};
 
 use crate::{Credit, Once, Shop, add, common};
@@ -212,17 +213,48 @@ async fn scheduled_tasks_and_members_of_groups_are_committed_with_their_times() 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_to_another_database_is_refused() {
     let shop = Shop::open().await;
+    let (_, schema) = shop.url.split_once("?schema=").expect("a schema");
     let other = shop.server.database("other_enqueue").await;
-    let mut db = asynqueue_test_servers::Postgres::connect(&other).await;
+    let same_schema = format!("{other}?schema={schema}");
+    for has_tables in [false, true] {
+        if has_tables {
+            common::open(&same_schema).await;
+        }
+        let mut db = Postgres::connect(&other).await;
+        let tx = db.transaction().await.expect("begun");
+        let prepare = |cents| shop.producer.prepare(Credit { cents }).expect("prepared");
+        let error = shop.broker.enqueue_in(&tx, prepare(1)).await;
+        assert_eq!(
+            error.expect_err("another database").to_string(),
+            format!(
+                "the broker does not support this: a transaction on another database: the tasks are in schema `{schema}` of `postgres` at 127.0.0.1:{}; roll \
+                 back, and use a connection to that database",
+                shop.server.port()
+            )
+        );
+        // Nothing was written.
+        tx.commit().await.expect("committed");
+    }
+    let other = common::open(&same_schema).await;
+    let stats = other.stats(&["default".into()]).await.expect("figures");
+    assert_eq!(stats[0].count(TaskState::Pending), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_transaction_is_not_mistaken_for_another_database() {
+    let shop = Shop::open().await;
+    let mut db = shop.db().await;
     let tx = db.transaction().await.expect("begun");
+    tx.batch_execute("select 1 / 0")
+        .await
+        .expect_err("no number");
     let task = shop
         .producer
         .prepare(Credit { cents: 1 })
         .expect("prepared");
     let error = shop.broker.enqueue_in(&tx, task).await;
-    let error = error.expect_err("another database").to_string();
-    assert!(
-        error.contains("schema \"test_") && error.contains("on the database of the broker"),
-        "{error}"
+    assert_eq!(
+        error.expect_err("it has failed").to_string(),
+        "unexpected response from the broker: current transaction is aborted, commands ignored until end of transaction block: roll back the transaction"
     );
 }

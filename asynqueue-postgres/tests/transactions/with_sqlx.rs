@@ -10,7 +10,7 @@ use asynqueue_core::{
 use asynqueue_postgres::CompleteInSqlx;
 use sqlx::{Connection, PgConnection};
 
-use crate::{Credit, Once, Shop};
+use crate::{Credit, Once, Shop, common};
 
 async fn connect(url: &str) -> PgConnection {
     let (url, schema) = url.split_once("?schema=").expect("a schema");
@@ -80,19 +80,25 @@ async fn an_outcome_is_committed_in_a_transaction_of_sqlx() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_error_of_a_transaction_elsewhere_has_its_reason() {
+async fn a_transaction_of_sqlx_on_another_database_is_refused() {
     let shop = Shop::open().await;
+    let (_, schema) = shop.url.split_once("?schema=").expect("a schema");
     let other = shop.server.database("other_sqlx").await;
-    let mut db = PgConnection::connect(&other).await.expect("a connection");
-    let mut tx = db.begin().await.expect("begun");
-    let task = shop
-        .producer
-        .prepare(Credit { cents: 1 })
-        .expect("prepared");
-    let error = shop.broker.enqueue_in_sqlx(&mut tx, task).await;
-    let error = error.expect_err("another database").to_string();
-    assert!(
-        error.contains("does not exist") && error.contains("on the database of the broker"),
-        "{error}"
-    );
+    for has_tables in [false, true] {
+        if has_tables {
+            common::open(&format!("{other}?schema={schema}")).await;
+        }
+        let mut db = PgConnection::connect(&other).await.expect("a connection");
+        let mut tx = db.begin().await.expect("begun");
+        let task = shop
+            .producer
+            .prepare(Credit { cents: 1 })
+            .expect("prepared");
+        let error = shop.broker.enqueue_in_sqlx(&mut tx, task).await;
+        let error = error.expect_err("another database").to_string();
+        assert!(
+            error.starts_with("the broker does not support this: a transaction on another database: the tasks are in schema `test_"),
+            "{error}"
+        );
+    }
 }

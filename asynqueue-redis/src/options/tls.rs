@@ -5,6 +5,8 @@ use std::fmt;
 use std::path::PathBuf;
 
 #[cfg(feature = "tls")]
+use asynqueue_core::broker::kit::read_pem;
+#[cfg(feature = "tls")]
 use redis::{ClientTlsConfig, TlsCertificates};
 
 use super::OptionsError;
@@ -72,13 +74,7 @@ impl TlsFiles {
 
 #[cfg(feature = "tls")]
 fn read(name: &'static str, file: PathBuf) -> Result<Vec<u8>, OptionsError> {
-    let bytes = std::fs::read(&file).map_err(|error| error.to_string());
-    let is_pem = |bytes: &Vec<u8>| bytes.windows(11).any(|part| part == b"-----BEGIN ");
-    let pem = bytes.and_then(|bytes| match is_pem(&bytes) {
-        true => Ok(bytes),
-        false => Err("expected a PEM file, with a line `-----BEGIN …`".to_owned()),
-    });
-    pem.map_err(|reason| OptionsError::File { name, file, reason })
+    read_pem(&file).map_err(|reason| OptionsError::File { name, file, reason })
 }
 
 #[cfg(feature = "tls")]

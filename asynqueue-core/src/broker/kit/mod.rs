@@ -5,6 +5,7 @@ mod clock;
 mod coalesce;
 pub mod io;
 mod lanes;
+mod pem;
 pub mod promised;
 mod stored;
 
@@ -13,5 +14,6 @@ pub use self::{
     clock::ServerClock,
     coalesce::Coalescer,
     lanes::{Lanes, Used},
+    pem::read_pem,
     stored::{Read, Stored},
 };

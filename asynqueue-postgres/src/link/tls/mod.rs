@@ -9,7 +9,7 @@ use rustls::{
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
-use tokio_postgres::{Client, Config, Error, NoTls};
+use tokio_postgres::{CancelToken, Client, Config, Error, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use self::verifier::{AnyCertificate, AnyName};
@@ -52,6 +52,14 @@ impl Tls {
                 let (client, connection) = config.connect(tls.clone()).await?;
                 Ok((client, Box::pin(drive(connection, hear))))
             }
+        }
+    }
+
+    /// Cancels what a connection does, as it was opened.
+    pub(crate) async fn cancel(&self, token: CancelToken) -> Result<(), Error> {
+        match self {
+            Self::Off => token.cancel_query(NoTls).await,
+            Self::On(tls) => token.cancel_query(tls.clone()).await,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::io;
 
 use futures_util::future::BoxFuture;
-use tokio_postgres::{Client, Config, Error, NoTls};
+use tokio_postgres::{CancelToken, Client, Config, Error, NoTls};
 
 use super::drive::{Hear, drive};
 use crate::options::TlsOptions;
@@ -25,5 +25,10 @@ impl Tls {
     ) -> Result<(Client, BoxFuture<'static, ()>), Error> {
         let (client, connection) = config.connect(NoTls).await?;
         Ok((client, Box::pin(drive(connection, hear))))
+    }
+
+    /// Cancels what a connection does.
+    pub(crate) async fn cancel(&self, token: CancelToken) -> Result<(), Error> {
+        token.cancel_query(NoTls).await
     }
 }
