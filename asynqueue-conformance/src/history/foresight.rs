@@ -39,12 +39,13 @@ struct Leased {
     end: u64,
     client: usize,
     is_again: bool,
+    passes_over: bool,
 }
 
 impl Leased {
-    /// Whether this is certainly leased before another, each by the step that returned it.
+    /// Whether this is certainly leased before another, each by the step that returned it, and was pending before it.
     fn is_before(&self, other: &Self) -> bool {
-        if self.is_again || other.is_again {
+        if self.is_again || other.is_again || self.passes_over {
             return false;
         }
         if self.step == other.step {
@@ -104,6 +105,7 @@ impl Foresight {
                 end,
                 client,
                 is_again,
+                passes_over: lease.passes_over,
             };
             if is_unique(&version) {
                 self.leased.insert(version, leased);

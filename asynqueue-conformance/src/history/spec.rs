@@ -247,7 +247,10 @@ impl Spec<'_> {
         if count > lease.limit {
             return None;
         }
-        let next = state.model.next(self.queue, count + 1);
+        let next = match lease.passes_over {
+            true => self.pending_of(state, lease),
+            false => state.model.next(self.queue, count + 1),
+        };
         if next.len() < count || (lease.is_all && next.len() > count) {
             return None;
         }
@@ -269,6 +272,17 @@ impl Spec<'_> {
             state.model.activate(entry, leased.token, lease.lease);
         }
         Some(state)
+    }
+
+    /// The leased tasks that are pending, in the order of the response.
+    fn pending_of(&self, state: &State, lease: &LeaseStep) -> Vec<Entry> {
+        let pending = state.model.next(self.queue, usize::MAX);
+        let leased = lease.tasks.iter();
+        let found = leased.filter_map(|leased| {
+            let is_it = |entry: &&Entry| entry.envelope.id == leased.envelope.id;
+            pending.iter().find(is_it).cloned()
+        });
+        found.collect()
     }
 
     /// The states in which this is what a lost lease of the same worker took.

@@ -55,6 +55,8 @@ pub(super) struct LeaseStep {
     pub(super) limit: usize,
     /// Whether no pending task was left.
     pub(super) is_all: bool,
+    /// Whether pending tasks before these may be left.
+    pub(super) passes_over: bool,
 }
 
 impl LeaseStep {
@@ -134,6 +136,7 @@ impl Steps {
                 call,
                 place,
                 end,
+                may_pass_over: !promises.leases_in_order && is_beside_holders(calls, place, queue),
                 before: None,
             };
             adding.call(answer);
@@ -151,7 +154,29 @@ struct Adding<'a> {
     call: &'a Call,
     place: usize,
     end: Option<u64>,
+    /// Whether a lease may pass over tasks that other calls hold.
+    may_pass_over: bool,
     before: Option<usize>,
+}
+
+/// Whether other calls that hold pending tasks of a queue may run at the same time as this one.
+fn is_beside_holders(calls: &[Call], place: usize, queue: &Name) -> bool {
+    let holds = |call: &Call| match &call.request {
+        Request::Lease { queues, .. } => queues.iter().any(|(name, _)| name == queue),
+        Request::Edit(edits) => edits.iter().any(|edit| edit.seen.envelope.queue == *queue),
+        _ => false,
+    };
+    // One without a response may still run.
+    let end = |call: &Call| {
+        let end = call.answered().and(call.end);
+        end.unwrap_or(u64::MAX)
+    };
+    let this = &calls[place];
+    let mut others = calls
+        .iter()
+        .enumerate()
+        .filter(|(other, _)| *other != place);
+    others.any(|(_, call)| holds(call) && call.begin < end(this) && this.begin < end(call))
 }
 
 impl Adding<'_> {
@@ -166,7 +191,7 @@ impl Adding<'_> {
                 for (place, task) in tasks.iter().enumerate() {
                     let answer = answers.map(|answers| answers[place].clone());
                     if task.envelope.queue == *self.queue {
-                        self.add(answer.is_some(), Kind::Enqueue(task.clone(), answer));
+                        self.enqueue(task, answer);
                     }
                 }
             }
@@ -176,6 +201,11 @@ impl Adding<'_> {
                 match answer {
                     Some(Answer::Leased(answers)) => {
                         let leased = answers[place].as_deref().ok();
+                        let mut before = answers[..place].iter().flatten();
+                        // Only a call that has taken something does not wait for other holders.
+                        let is_first = before.all(Vec::is_empty);
+                        let is_none = leased.is_some_and(<[_]>::is_empty);
+                        self.may_pass_over &= !(is_first && is_none);
                         self.lease(queues[place].1, *lease, leased);
                     }
                     _ => self.lease(queues[place].1, *lease, None),
@@ -209,6 +239,18 @@ impl Adding<'_> {
         }
     }
 
+    fn enqueue(&mut self, task: &NewTask, answer: Option<Result<(), Conflict>>) {
+        let before = self.before;
+        let is_apart = matches!(answer, Some(Err(_))) && !self.promises.refuses_in_order;
+        if is_apart {
+            self.before = None;
+        }
+        self.add(answer.is_some(), Kind::Enqueue(task.clone(), answer));
+        if is_apart {
+            self.before = before;
+        }
+    }
+
     fn lease(&mut self, cap: usize, lease: Duration, leased: Option<&[Leased]>) {
         let is_whole = self.promises.leases_at_once;
         let Some(leased) = leased else {
@@ -217,7 +259,8 @@ impl Adding<'_> {
         };
         if is_whole {
             let tasks = leased.to_vec();
-            let is_all = tasks.len() < cap;
+            let passes_over = self.may_pass_over;
+            let is_all = tasks.len() < cap && !passes_over;
             let (limit, kind) = (cap, Kind::Lease);
             self.add(
                 true,
@@ -226,6 +269,7 @@ impl Adding<'_> {
                     lease,
                     limit,
                     is_all,
+                    passes_over,
                 }),
             );
             return;
@@ -242,6 +286,7 @@ impl Adding<'_> {
                     lease,
                     limit,
                     is_all,
+                    passes_over: false,
                 }),
             );
             limit = limit.saturating_sub(taken);

@@ -232,6 +232,20 @@ begin
     return true;
 end $$;
 
+-- Whether the transaction that was the last to lock or to delete a row, by its `xmax`, is running. Numbers of transactions
+-- are compared in their circle of 32 bits.
+create or replace function asynqueue.is_held(last_holder xid) returns boolean
+language plpgsql stable as $$
+declare
+    number bigint := last_holder::text::bigint;
+    seen pg_snapshot := pg_current_snapshot();
+begin
+    return number <> 0 and (
+        (number - pg_snapshot_xmax(seen)::text::bigint) & 4294967295 < 2147483648
+        or exists (
+            select from pg_snapshot_xip(seen) running where running::text::bigint & 4294967295 = number));
+end $$;
+
 -- Which of these queues have pending tasks, but no more the first ones that they had: then a worker may have found nothing
 -- and gone to sleep before later tasks were committed. `is_taken`: a worker is taking them now, so look again.
 create or replace function asynqueue.moved_on(names text[], heads text[])
@@ -239,16 +253,15 @@ returns table (name text, is_taken boolean)
 language plpgsql volatile
 set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
 begin
+    -- Without a lock, which would wait for the disk, and which leases would pass over.
     return query
         with head as (
             select q.id, q.name, split_part(u.head, ':', 1)::smallint as rank, split_part(u.head, ':', 2)::bigint as place
             from unnest(names, heads) u(name, head) join asynqueue.queue q on q.name = u.name)
-        select h.name, exists (
-            select from asynqueue.ready r where r.queue = h.id and r.rank = h.rank and r.place = h.place)
-        from head h
-        where exists (select from asynqueue.ready r where r.queue = h.id) and not exists (
-            select from asynqueue.ready r where r.queue = h.id and r.rank = h.rank and r.place = h.place
-            for key share skip locked);
+        select h.name, r.place is not null
+        from head h left join asynqueue.ready r on r.queue = h.id and r.rank = h.rank and r.place = h.place
+        where exists (select from asynqueue.ready o where o.queue = h.id)
+            and (r.place is null or asynqueue.is_held(r.xmax));
 end $$;
 
 -- Pauses or resumes queues. Returns the resumed ones that have pending tasks.
