@@ -114,6 +114,7 @@ set enable_seqscan = off set plan_cache_mode = force_generic_plan set jit = off 
 declare
     t bigint := asynqueue.now_at(fixed);
     number integer;
+    is_alone boolean;
 begin
     perform set_config('synchronous_commit', 'off', true);
     perform asynqueue.add_up();
@@ -121,14 +122,21 @@ begin
         n := i; completed := 0; by_count := 0; by_age := 0; archived := 0;
         select q.id into number from asynqueue.queue q where q.name = names[i];
         if number is not null then
+            -- Of two calls that count the same tasks, the other would delete as many of the next ones.
+            is_alone := pg_try_advisory_xact_lock(1634956658, number);
             select q.archived + coalesce(
                 (select sum(y.archived) from asynqueue.tally y where y.queue = number), 0) into archived
             from asynqueue.queue q where q.id = number;
-            by_count := asynqueue.delete_oldest(
-                number, 6::smallint, 9223372036854775807, least(greatest(archived - archived_max, 0), at_most)::integer);
+            if is_alone then
+                by_count := asynqueue.delete_oldest(
+                    number, 6::smallint, 9223372036854775807,
+                    least(greatest(archived - archived_max, 0), at_most)::integer);
+            end if;
             completed := asynqueue.delete_oldest(number, 5::smallint, t, at_most - by_count);
-            by_age := asynqueue.delete_oldest(number, 6::smallint, t - archived_for, at_most - by_count - completed);
-            if archived > 0 then
+            if is_alone then
+                by_age := asynqueue.delete_oldest(number, 6::smallint, t - archived_for, at_most - by_count - completed);
+            end if;
+            if archived > 0 and is_alone then
                 update asynqueue.queue q set archive_max = archived_max
                 where q.id = number and q.archive_max is distinct from archived_max;
             end if;
