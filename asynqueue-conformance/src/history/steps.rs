@@ -18,6 +18,8 @@ use super::{
     search::Span,
 };
 
+pub(super) use self::ranks::pended;
+
 /// A step of a call.
 #[derive(Debug)]
 pub(super) struct Step {
@@ -55,8 +57,17 @@ pub(super) struct LeaseStep {
     pub(super) limit: usize,
     /// Whether no pending task was left.
     pub(super) is_all: bool,
-    /// Whether pending tasks before these may be left.
-    pub(super) passes_over: bool,
+    pub(super) passes_over: PassesOver,
+}
+
+/// Which pending tasks a lease may leave out, or take after later ones.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum PassesOver {
+    None,
+    /// Those that became pending after this.
+    Since(u64),
+    /// Any, because other calls may hold them.
+    Any,
 }
 
 impl LeaseStep {
@@ -136,7 +147,11 @@ impl Steps {
                 call,
                 place,
                 end,
-                may_pass_over: !promises.leases_in_order && is_beside_holders(calls, place, queue),
+                passes_over: match promises.leases_in_order {
+                    true => PassesOver::None,
+                    false if is_beside_holders(calls, place, queue) => PassesOver::Any,
+                    false => PassesOver::Since(call.begin),
+                },
                 before: None,
             };
             adding.call(answer);
@@ -154,8 +169,8 @@ struct Adding<'a> {
     call: &'a Call,
     place: usize,
     end: Option<u64>,
-    /// Whether a lease may pass over tasks that other calls hold.
-    may_pass_over: bool,
+    /// What it passes over, if it is a lease.
+    passes_over: PassesOver,
     before: Option<usize>,
 }
 
@@ -205,7 +220,9 @@ impl Adding<'_> {
                         // Only a call that has taken something does not wait for other holders.
                         let is_first = before.all(Vec::is_empty);
                         let is_none = leased.is_some_and(<[_]>::is_empty);
-                        self.may_pass_over &= !(is_first && is_none);
+                        if is_first && is_none {
+                            self.passes_over = PassesOver::None;
+                        }
                         self.lease(queues[place].1, *lease, leased);
                     }
                     _ => self.lease(queues[place].1, *lease, None),
@@ -259,8 +276,8 @@ impl Adding<'_> {
         };
         if is_whole {
             let tasks = leased.to_vec();
-            let passes_over = self.may_pass_over;
-            let is_all = tasks.len() < cap && !passes_over;
+            let passes_over = self.passes_over;
+            let is_all = tasks.len() < cap;
             let (limit, kind) = (cap, Kind::Lease);
             self.add(
                 true,
@@ -286,7 +303,7 @@ impl Adding<'_> {
                     lease,
                     limit,
                     is_all,
-                    passes_over: false,
+                    passes_over: PassesOver::None,
                 }),
             );
             limit = limit.saturating_sub(taken);

@@ -364,7 +364,7 @@ the 2 others until then:
 }
 
 #[test]
-fn a_lease_passes_over_pending_tasks_only_beside_a_call_that_may_hold_them() {
+fn a_lease_passes_over_tasks_only_if_they_are_new_or_another_call_may_hold_them() {
     let judged = |promises: &Promises, leases: &[Call]| {
         let enqueued = [enqueue(1..2, "a"), enqueue(3..4, "b")];
         has_order_with(promises, enqueued.into_iter().chain(leases.iter().cloned()))
@@ -376,6 +376,14 @@ fn a_lease_passes_over_pending_tasks_only_beside_a_call_that_may_hold_them() {
     assert!(!judged(&PAST_OTHERS, &after), "nobody held the other one");
     let twice = [lease(5..8, &[("b", 2)]), by(1, lease(6..7, &[("b", 1)]))];
     assert!(!judged(&PAST_OTHERS, &twice), "leased twice");
+    let newer = [
+        enqueue(1..2, "a"),
+        by(1, enqueue(4..5, "b")),
+        by(1, look(6..7, "a", Some(TaskState::Pending))),
+        lease(3..8, &[("a", 1)]),
+    ];
+    assert!(has_order_with(&PAST_OTHERS, newer.clone()));
+    assert!(!has_order(newer), "it left the newer one");
     let none = [lease(5..8, &[]), by(1, lease(6..7, &[("a", 1)]))];
     assert!(!judged(&PAST_OTHERS, &none), "the other task was pending");
 }
