@@ -3,7 +3,7 @@
 
 use asynqueue_core::{
     broker::{
-        BrokerError, Conflict, Finished, Lease, NewTask, Outcome, Settlement,
+        BrokerError, Conflict, Lease, NewTask, Outcome, Settlement,
         kit::{Announced, promised},
     },
     process::{CompletionError, Context},
@@ -204,7 +204,7 @@ impl PostgresBroker {
     ) -> Result<(), CompleteError> {
         let task = &settlement.envelope;
         let result = match &settlement.outcome {
-            Outcome::Complete { result } => result.clone(),
+            Outcome::Complete { result } => result.as_ref(),
             _ => None,
         };
         let retention = task.options.retention;
@@ -216,7 +216,7 @@ impl PostgresBroker {
             Value::Long((!retention.is_zero()).then(|| duration(retention))),
             Value::Bytes(kept.changes),
             Value::Bytes(kept.envelope),
-            Value::Bytes(result.as_ref().map(|result| result.to_vec())),
+            Value::Bytes(result.map(|result| result.to_vec())),
             self.link().fixed(),
         ];
         let call = Call::new(COMPLETE, values);
@@ -234,15 +234,10 @@ impl PostgresBroker {
         });
         if awaited {
             let number = self.number(caller).await?;
-            let end = Finished::Completed {
-                result,
-                codec: task.codec.clone(),
-            };
-            let task = task.task_ref();
-            self.link().watch(Watched::new(
-                number,
-                vec![Event::Now(Announced::Ended { task, end })],
-            ));
+            // The transaction may be committed without this part of it, if the caller returns to a savepoint.
+            let ended = Announced::MayHaveEnded(task.task_ref());
+            let events = vec![Event::Now(ended)];
+            self.link().watch(Watched::new(number, events));
         }
         Ok(())
     }

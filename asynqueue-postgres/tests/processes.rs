@@ -98,6 +98,10 @@ async fn call_as_requested(url: &str) {
                 let settled = common::settle(&broker, &held, Outcome::Archive).await;
                 format!("{:?}", settled.expect("a result"))
             }
+            ("drop", Some(held)) => {
+                let settled = common::settle(&broker, &held, Outcome::Drop).await;
+                format!("{:?}", settled.expect("a result"))
+            }
             ("delete", _) => {
                 let deleted = Store::delete_queue(&broker, &Name::from(task), true).await;
                 format!("{deleted:?}")
@@ -233,6 +237,22 @@ async fn the_end_of_an_archived_task_or_a_deleted_queue_reaches_a_waiter() {
     assert_eq!(worker.call("delete q"), "Ok(true)");
     let end = waiter.await.expect("it ends");
     assert!(matches!(end, Finished::Gone), "{end:?}");
+    worker.end();
+}
+
+#[tokio::test]
+async fn the_result_of_a_former_task_with_the_same_id_reaches_no_waiter() {
+    let (_server, url, broker) = start().await;
+    let mut worker = Process::start("store", &url);
+    for outcome in ["complete done", "drop"] {
+        enqueue(&broker, "task").await.expect("a task");
+        assert_eq!(worker.call("lease"), "task");
+        let waiter = wait_in_the_tables(&broker, &url, "task").await;
+        assert_eq!(worker.call(outcome), "Recorded");
+        let end = waiter.await.expect("it ends");
+        let is_gone = matches!(end, Finished::Gone);
+        assert_eq!(is_gone, outcome == "drop", "{end:?}");
+    }
     worker.end();
 }
 

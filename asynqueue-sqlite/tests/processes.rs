@@ -78,6 +78,10 @@ async fn serve(file: &Path) {
                     all_of(Store::settle(&broker, &[held.settle(Outcome::Archive)]).await);
                 format!("{:?}", settled.expect("results")[0])
             }
+            ("drop", Some(held)) => {
+                let settled = all_of(Store::settle(&broker, &[held.settle(Outcome::Drop)]).await);
+                format!("{:?}", settled.expect("results")[0])
+            }
             ("delete", _) => {
                 format!(
                     "{:?}",
@@ -192,6 +196,23 @@ async fn the_end_of_an_archived_task_or_a_deleted_queue_reaches_a_waiter() {
     let waiter = wait_in_the_tables(&broker, &scratch.file(), "other").await;
     assert_eq!(worker.call("delete q"), "Ok(true)");
     assert!(matches!(waiter.await.expect("it ends"), Finished::Gone));
+    worker.end();
+}
+
+#[tokio::test]
+async fn the_result_of_a_former_task_with_the_same_id_reaches_no_waiter() {
+    let scratch = Scratch::new();
+    let broker = common::open(scratch.file()).await;
+    let mut worker = Process::start("store", &scratch.file());
+    for outcome in ["complete done", "drop"] {
+        enqueue(&broker, "task").await.expect("a task");
+        assert_eq!(worker.call("lease"), "task");
+        let waiter = wait_in_the_tables(&broker, &scratch.file(), "task").await;
+        assert_eq!(worker.call(outcome), "Recorded");
+        let end = waiter.await.expect("it ends");
+        let is_gone = matches!(end, Finished::Gone);
+        assert_eq!(is_gone, outcome == "drop", "{end:?}");
+    }
     worker.end();
 }
 

@@ -9,13 +9,13 @@
 use std::collections::{HashMap, HashSet};
 
 use asynqueue_core::{
-    broker::{Change, Edited, Settled},
+    broker::{Change, Edited, Outcome, Settled},
     task::{Envelope, TaskId, TaskState},
 };
 
 use super::{
     search::{Span, Taken},
-    steps::{Kind, LeaseStep, SettleStep, Step},
+    steps::{Kind, LeaseStep, PassesOver, SettleStep, Step, pended},
     version::{Content, Version},
 };
 use crate::property::model::Entry;
@@ -25,6 +25,8 @@ pub(super) struct Foresight {
     /// The steps whose responses show that a task had this version when they were taken.
     shown: HashMap<Version, Vec<usize>>,
     leased: HashMap<Version, Leased>,
+    /// By when a task became pending.
+    pended: HashMap<Version, u64>,
     /// The contents that appear in responses or requests.
     contents: HashSet<Content>,
     /// The steps whose responses show the content of a task, or its absence.
@@ -39,6 +41,7 @@ struct Leased {
     end: u64,
     client: usize,
     is_again: bool,
+    passes_over: PassesOver,
 }
 
 impl Leased {
@@ -64,10 +67,17 @@ impl Foresight {
         let mut foresight = Self {
             shown: HashMap::new(),
             leased: HashMap::new(),
+            pended: HashMap::new(),
             contents: HashSet::new(),
             tasks: HashMap::new(),
         };
         for (place, step) in steps.iter().enumerate() {
+            if let Some(envelope) = makes_pending(step) {
+                let end = spans[place].end.unwrap_or(u64::MAX);
+                let latest = foresight.pended.entry(Version::pending(envelope));
+                let latest = latest.or_default();
+                *latest = end.max(*latest);
+            }
             foresight.contents.extend(read_by(step).map(Content::of));
             for (task, version) in shows(step) {
                 foresight.tasks.entry(task).or_default().push(place);
@@ -104,6 +114,7 @@ impl Foresight {
                 end,
                 client,
                 is_again,
+                passes_over: lease.passes_over,
             };
             if is_unique(&version) {
                 self.leased.insert(version, leased);
@@ -137,22 +148,46 @@ impl Foresight {
             .all(|other| *other == step || taken.has(*other))
     }
 
+    /// Whether a lease may leave out a pending task, or take it after later ones.
+    pub(super) fn may_be_passed_over(&self, passes_over: PassesOver, version: Version) -> bool {
+        match passes_over {
+            PassesOver::None => false,
+            PassesOver::Since(begin) => self.pended.get(&version).is_some_and(|end| *end > begin),
+            PassesOver::Any => true,
+        }
+    }
+
     /// Whether pending tasks of one priority can be in this order, after the one at `new` took its place.
     pub(super) fn may_be_in_order(&self, pending: &[&Entry], new: usize) -> bool {
-        let leased = |place: usize| self.leased.get(&Version::pending(&pending[place].envelope));
+        let version = |place: usize| Version::pending(&pending[place].envelope);
+        let leased = |place: usize| self.leased.get(&version(place));
         let Some(new_one) = leased(new) else {
             return true;
+        };
+        // Leased before the one ahead of it, which it may not pass over.
+        let overtakes = |later: &Leased, (ahead, place): (&Leased, usize)| {
+            later.is_before(ahead) && !self.may_be_passed_over(later.passes_over, version(place))
         };
         let is_wrong = |place: usize| {
             leased(place).is_some_and(|other| {
                 if place < new {
-                    new_one.is_before(other)
+                    overtakes(new_one, (other, place))
                 } else {
-                    other.is_before(new_one)
+                    overtakes(other, (new_one, new))
                 }
             })
         };
         !(0..pending.len()).any(|place| place != new && is_wrong(place))
+    }
+}
+
+/// The task that a step makes pending.
+fn makes_pending(step: &Step) -> Option<&Envelope> {
+    match &step.kind {
+        Kind::Settle(step) if matches!(step.settlement.outcome, Outcome::Release) => {
+            Some(&step.settlement.envelope)
+        }
+        _ => pended(step),
     }
 }
 

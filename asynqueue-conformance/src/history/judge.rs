@@ -19,9 +19,17 @@ pub struct Promises {
     /// Whether a call leases everything it takes from a queue in one step. Otherwise tasks with the same token are
     /// taken in one step, and a call may consist of several. Default true.
     pub leases_at_once: bool,
+    /// Whether a lease takes the tasks that are first, whatever happens at the same time. Otherwise it may pass over those
+    /// that became pending during the call, and those that another call may hold, a lease or an edit. It then takes
+    /// later ones first, or fewer than there are. A queue of which it returns nothing had no pending task, unless it
+    /// has tasks of a queue before. Only if calls lease in one step and are not cut off. Default true.
+    pub leases_in_order: bool,
     /// A lease call that took longer than this may have returned less than it took, or less than there was, because its
     /// last step failed. Only if calls lease in several steps. Default: none.
     pub leases_whole_within: Duration,
+    /// Whether the tasks of a batch are refused at the moment at which the tasks before them are accepted. Otherwise any
+    /// moment of the call, because it looks first and accepts later. Default true.
+    pub refuses_in_order: bool,
     /// Whether an extension takes effect once. Otherwise a repeated request may also have taken effect before, and
     /// returns the last result. Default true.
     pub extends_once: bool,
@@ -31,6 +39,8 @@ impl Default for Promises {
     fn default() -> Self {
         Self {
             leases_at_once: true,
+            leases_in_order: true,
+            refuses_in_order: true,
             leases_whole_within: Duration::MAX,
             extends_once: true,
         }

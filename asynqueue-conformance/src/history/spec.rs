@@ -15,7 +15,7 @@ use asynqueue_core::{
 use super::{
     foresight::Foresight,
     search::{Span, Specification, Taken},
-    steps::{Kind, LeaseStep, Limit, SettleStep, Step, lost_step, lost_token},
+    steps::{Kind, LeaseStep, Limit, PassesOver, SettleStep, Step, lost_step, lost_token},
     version::Version,
 };
 use crate::property::model::{Entry, Model};
@@ -248,16 +248,69 @@ impl Spec<'_> {
         if count > lease.limit {
             return None;
         }
+        if let PassesOver::Since(_) | PassesOver::Any = lease.passes_over {
+            return self.take_some(state, step, lease, taken);
+        }
         let next = state.model.next(self.queue, count + 1);
         if next.len() < count || (lease.is_all && next.len() > count) {
             return None;
         }
         let next = &next[..count];
+        if !is_same(next.iter(), lease) {
+            return None;
+        }
+        self.activate(state, step, lease, next, taken)
+    }
+
+    /// Takes tasks that may not be the first ones.
+    fn take_some(
+        &self,
+        state: &State,
+        step: usize,
+        lease: &LeaseStep,
+        taken: &Taken,
+    ) -> Option<State> {
+        let pending = state.model.next(self.queue, usize::MAX);
+        let place = |entry: &Entry| {
+            let id = &entry.envelope.id;
+            let mut leased = lease.tasks.iter();
+            leased.position(|leased| leased.envelope.id == *id)
+        };
+        // In the order of the response.
+        let mut found: Vec<_> = pending.iter().filter(|one| place(one).is_some()).collect();
+        found.sort_by_key(|entry| place(entry));
+        let found: Vec<Entry> = found.into_iter().cloned().collect();
+        let may_be_passed = |entry: &Entry| {
+            let version = Version::pending(&entry.envelope);
+            self.foresight
+                .may_be_passed_over(lease.passes_over, version)
+        };
+        let is_in_turn = |(ahead, entry): (usize, &Entry)| {
+            let turn = place(entry).unwrap_or(usize::MAX);
+            let mut behind = pending[ahead + 1..].iter().filter_map(place);
+            let is_passed =
+                behind.any(|later| later < turn) || (turn == usize::MAX && lease.is_all);
+            !is_passed || may_be_passed(entry)
+        };
+        let is_plausible =
+            is_same(found.iter(), lease) && pending.iter().enumerate().all(is_in_turn);
+        is_plausible.then(|| self.activate(state, step, lease, &found, taken))?
+    }
+
+    /// Leases these tasks, unless later responses show them pending.
+    fn activate(
+        &self,
+        state: &State,
+        step: usize,
+        lease: &LeaseStep,
+        next: &[Entry],
+        taken: &Taken,
+    ) -> Option<State> {
         let may_end = |entry: &Entry| {
             let version = Version::pending(&entry.envelope);
             self.foresight.may_end(version, step, taken)
         };
-        if !is_same(next.iter(), lease) || !next.iter().all(may_end) {
+        if !next.iter().all(may_end) {
             return None;
         }
         let mut state = state.clone();

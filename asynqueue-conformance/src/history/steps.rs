@@ -18,6 +18,8 @@ use super::{
     search::Span,
 };
 
+pub(super) use self::ranks::pended;
+
 /// A step of a call.
 #[derive(Debug)]
 pub(super) struct Step {
@@ -55,6 +57,17 @@ pub(super) struct LeaseStep {
     pub(super) limit: usize,
     /// Whether no pending task was left.
     pub(super) is_all: bool,
+    pub(super) passes_over: PassesOver,
+}
+
+/// Which pending tasks a lease may leave out, or take after later ones.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum PassesOver {
+    None,
+    /// Those that became pending after this.
+    Since(u64),
+    /// Any, because other calls may hold them.
+    Any,
 }
 
 impl LeaseStep {
@@ -134,6 +147,11 @@ impl Steps {
                 call,
                 place,
                 end,
+                passes_over: match promises.leases_in_order {
+                    true => PassesOver::None,
+                    false if is_beside_holders(calls, place, queue) => PassesOver::Any,
+                    false => PassesOver::Since(call.begin),
+                },
                 before: None,
             };
             adding.call(answer);
@@ -151,7 +169,29 @@ struct Adding<'a> {
     call: &'a Call,
     place: usize,
     end: Option<u64>,
+    /// What it passes over, if it is a lease.
+    passes_over: PassesOver,
     before: Option<usize>,
+}
+
+/// Whether other calls that hold pending tasks of a queue may run at the same time as this one.
+fn is_beside_holders(calls: &[Call], place: usize, queue: &Name) -> bool {
+    let holds = |call: &Call| match &call.request {
+        Request::Lease { queues, .. } => queues.iter().any(|(name, _)| name == queue),
+        Request::Edit(edits) => edits.iter().any(|edit| edit.seen.envelope.queue == *queue),
+        _ => false,
+    };
+    // One without a response may still run.
+    let end = |call: &Call| {
+        let end = call.answered().and(call.end);
+        end.unwrap_or(u64::MAX)
+    };
+    let this = &calls[place];
+    let mut others = calls
+        .iter()
+        .enumerate()
+        .filter(|(other, _)| *other != place);
+    others.any(|(_, call)| holds(call) && call.begin < end(this) && this.begin < end(call))
 }
 
 impl Adding<'_> {
@@ -166,7 +206,7 @@ impl Adding<'_> {
                 for (place, task) in tasks.iter().enumerate() {
                     let answer = answers.map(|answers| answers[place].clone());
                     if task.envelope.queue == *self.queue {
-                        self.add(answer.is_some(), Kind::Enqueue(task.clone(), answer));
+                        self.enqueue(task, answer);
                     }
                 }
             }
@@ -176,6 +216,13 @@ impl Adding<'_> {
                 match answer {
                     Some(Answer::Leased(answers)) => {
                         let leased = answers[place].as_deref().ok();
+                        let mut before = answers[..place].iter().flatten();
+                        // Only a call that has taken something does not wait for other holders.
+                        let is_first = before.all(Vec::is_empty);
+                        let is_none = leased.is_some_and(<[_]>::is_empty);
+                        if is_first && is_none {
+                            self.passes_over = PassesOver::None;
+                        }
                         self.lease(queues[place].1, *lease, leased);
                     }
                     _ => self.lease(queues[place].1, *lease, None),
@@ -209,6 +256,18 @@ impl Adding<'_> {
         }
     }
 
+    fn enqueue(&mut self, task: &NewTask, answer: Option<Result<(), Conflict>>) {
+        let before = self.before;
+        let is_apart = matches!(answer, Some(Err(_))) && !self.promises.refuses_in_order;
+        if is_apart {
+            self.before = None;
+        }
+        self.add(answer.is_some(), Kind::Enqueue(task.clone(), answer));
+        if is_apart {
+            self.before = before;
+        }
+    }
+
     fn lease(&mut self, cap: usize, lease: Duration, leased: Option<&[Leased]>) {
         let is_whole = self.promises.leases_at_once;
         let Some(leased) = leased else {
@@ -217,6 +276,7 @@ impl Adding<'_> {
         };
         if is_whole {
             let tasks = leased.to_vec();
+            let passes_over = self.passes_over;
             let is_all = tasks.len() < cap;
             let (limit, kind) = (cap, Kind::Lease);
             self.add(
@@ -226,6 +286,7 @@ impl Adding<'_> {
                     lease,
                     limit,
                     is_all,
+                    passes_over,
                 }),
             );
             return;
@@ -242,6 +303,7 @@ impl Adding<'_> {
                     lease,
                     limit,
                     is_all,
+                    passes_over: PassesOver::None,
                 }),
             );
             limit = limit.saturating_sub(taken);

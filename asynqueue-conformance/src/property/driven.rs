@@ -6,7 +6,7 @@ use asynqueue_core::{
     broker::{
         Aggregation, CancelOutcome, Conflict, Extended, Forwarded, Group, Keep, Lease,
         LeaseRequest, Leased, Move, NewTask, Outcome, Replacement, Settled, Settlement,
-        SharedBroker, Trimmed, When, all_of,
+        SharedBroker, TaskInfo, Trimmed, When, all_of,
     },
     codec::{CodecName, MessagePack},
     task::{Envelope, Name, TaskId, TaskOptions, TaskRef, TaskState, Timestamp},
@@ -42,6 +42,9 @@ pub(super) enum Answer {
     /// With the next due time.
     Aggregated(Vec<(Group, Result<bool, Conflict>)>, Option<Timestamp>),
 }
+
+/// An archived task, and when it was archived.
+type Archived = (TaskId, Option<Timestamp>);
 
 /// A broker, and all leases that it has issued, in order. The index of a lease stands for its token.
 pub(super) struct Driven<'a> {
@@ -247,7 +250,11 @@ impl<'a> Driven<'a> {
             })?;
             let deleted: usize = deleted().sum();
             for (before, after) in before.iter().zip(self.archived().await?) {
-                ensure(before.starts_with(&after), || {
+                let is_left = |(id, _): &&Archived| after.iter().any(|(left, _)| left == id);
+                let (left, gone): (Vec<_>, Vec<_>) = before.iter().partition(is_left);
+                let oldest = left.iter().map(|(_, at)| at).min();
+                let is_newer = |(_, at): &&Archived| oldest.is_some_and(|oldest| at > oldest);
+                ensure(!gone.iter().any(is_newer), || {
                     format!("not trimmed oldest first: of {before:?}, {after:?} are left")
                 })?;
             }
@@ -259,16 +266,12 @@ impl<'a> Driven<'a> {
     }
 
     /// The archived tasks of each queue, newest first.
-    async fn archived(&self) -> Result<Vec<Vec<TaskId>>, Fault> {
+    async fn archived(&self) -> Result<Vec<Vec<Archived>>, Fault> {
         let mut archived = Vec::new();
         for queue in &self.queues {
             let tasks = complete_list(self.broker, queue, TaskState::Archived, 100).await?;
-            archived.push(
-                tasks
-                    .into_iter()
-                    .map(|task| task.envelope.id.clone())
-                    .collect(),
-            );
+            let of = |task: TaskInfo| (task.envelope.id.clone(), task.at);
+            archived.push(tasks.into_iter().map(of).collect());
         }
         Ok(archived)
     }

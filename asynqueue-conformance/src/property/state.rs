@@ -9,6 +9,7 @@ use super::{
     QUEUES,
     difference::{Fault, same},
     lists::complete_list,
+    ties,
 };
 
 /// The state of the queues in the operations.
@@ -63,12 +64,9 @@ impl QueueState {
                 task.version = Version::default();
             }
             if state == TaskState::Active {
-                // The order of leases with the same expiry is undefined.
-                list.sort_by_key(|task| {
-                    let until = task.lease.as_ref().map(|lease| lease.until);
-                    (until, task.envelope.id.clone())
-                });
+                list.sort_by_key(|task| task.lease.as_ref().map(|lease| lease.until));
             }
+            ties::sort(&mut list);
             for task in list.iter().filter(|_| state.is_final()) {
                 let end = broker.finished(&task.envelope.task_ref()).await?;
                 ends.push((task.envelope.id.clone(), end));
@@ -81,6 +79,13 @@ impl QueueState {
             lists,
             ends,
         })
+    }
+
+    /// The tasks in a state, in the order of the list.
+    pub(super) fn list(&self, state: TaskState) -> &[TaskInfo] {
+        let mut lists = self.lists.iter();
+        let list = lists.find(|(of, _)| *of == state);
+        list.map_or(&[], |(_, list)| list)
     }
 
     fn compare(&self, expected: &Self) -> Result<(), Fault> {

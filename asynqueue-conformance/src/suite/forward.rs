@@ -51,7 +51,7 @@ pub async fn due_tasks_become_pending_by_due_time(harness: &dyn Harness) {
     assert_eq!(f.list(TaskState::Scheduled).await, ["later"]);
 }
 
-/// A large backlog is moved in steps.
+/// A large backlog is moved in steps, of which none skips a task that is due at the same time as another.
 pub async fn at_most_limit_tasks_are_forwarded(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
     for name in ["a", "b", "c"] {
@@ -71,6 +71,9 @@ pub async fn at_most_limit_tasks_are_forwarded(harness: &dyn Harness) {
             next_due: None
         }
     );
+    let mut pending = f.list(TaskState::Pending).await;
+    pending.sort();
+    assert_eq!(pending, ["a", "b", "c"]);
 }
 
 /// For scheduled tasks and for retries.

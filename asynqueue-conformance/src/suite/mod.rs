@@ -215,6 +215,7 @@ macro_rules! conformance_suite {
             ],
             retention: [
                 a_completed_task_is_kept_with_its_result_for_its_retention,
+                a_completed_task_keeps_its_failures,
                 archived_tasks_are_trimmed_by_age,
                 archived_tasks_are_trimmed_by_number_oldest_first,
                 at_most_limit_tasks_are_trimmed,

@@ -44,6 +44,20 @@ pub async fn a_completed_task_is_kept_with_its_result_for_its_retention(harness:
     assert_eq!(f.info("a").await, None);
 }
 
+/// The last attempt changes nothing in it.
+pub async fn a_completed_task_keeps_its_failures(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue([retained("a", secs(60))]).await;
+    let delay = secs(0);
+    f.fail(&f.lease_one().await, Outcome::Retry { delay }).await;
+    let leased = f.lease_one().await;
+    f.settle(&leased, complete()).await;
+    let info = f.info("a").await.unwrap();
+    assert_eq!(info.state, TaskState::Completed);
+    assert_eq!(info.envelope, leased.envelope);
+    assert_eq!(info.envelope.attempts, 1);
+}
+
 /// Younger ones stay.
 pub async fn archived_tasks_are_trimmed_by_age(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;

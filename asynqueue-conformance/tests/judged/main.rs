@@ -20,6 +20,17 @@ const IN_STEPS: Promises = Promises {
     leases_at_once: false,
     leases_whole_within: Duration::from_secs(10),
     extends_once: true,
+    leases_in_order: true,
+    refuses_in_order: true,
+};
+
+/// A lease that may pass over tasks that another call holds.
+const PAST_OTHERS: Promises = Promises {
+    leases_at_once: true,
+    leases_whole_within: Duration::MAX,
+    extends_once: true,
+    leases_in_order: false,
+    refuses_in_order: true,
 };
 
 fn has_order_with(promises: &Promises, calls: impl IntoIterator<Item = Call>) -> bool {
@@ -350,4 +361,29 @@ the 2 others until then:
      3..4    client 0: enqueue b [payload] -> accepted
 "
     );
+}
+
+#[test]
+fn a_lease_passes_over_tasks_only_if_they_are_new_or_another_call_may_hold_them() {
+    let judged = |promises: &Promises, leases: &[Call]| {
+        let enqueued = [enqueue(1..2, "a"), enqueue(3..4, "b")];
+        has_order_with(promises, enqueued.into_iter().chain(leases.iter().cloned()))
+    };
+    let beside = [lease(5..8, &[("b", 2)]), by(1, lease(6..7, &[("a", 1)]))];
+    assert!(judged(&PAST_OTHERS, &beside));
+    assert!(!judged(&Promises::default(), &beside), "out of order");
+    let after = [lease(5..6, &[("b", 2)]), by(1, lease(7..8, &[("a", 1)]))];
+    assert!(!judged(&PAST_OTHERS, &after), "nobody held the other one");
+    let twice = [lease(5..8, &[("b", 2)]), by(1, lease(6..7, &[("b", 1)]))];
+    assert!(!judged(&PAST_OTHERS, &twice), "leased twice");
+    let newer = [
+        enqueue(1..2, "a"),
+        by(1, enqueue(4..5, "b")),
+        by(1, look(6..7, "a", Some(TaskState::Pending))),
+        lease(3..8, &[("a", 1)]),
+    ];
+    assert!(has_order_with(&PAST_OTHERS, newer.clone()));
+    assert!(!has_order(newer), "it left the newer one");
+    let none = [lease(5..8, &[]), by(1, lease(6..7, &[("a", 1)]))];
+    assert!(!judged(&PAST_OTHERS, &none), "the other task was pending");
 }

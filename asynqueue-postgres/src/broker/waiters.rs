@@ -21,14 +21,17 @@ use crate::sql::{
 /// How often a waiter looks for an end that was not announced to it, and renews its row.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
-/// The lock on the task's row makes a transaction that ends the task see the row, or this one see no task.
-const WAIT: &str = "insert into asynqueue.waiter as w (queue, id, at) \
+/// The lock on the task's row makes a transaction that ends the task see the row, or this one see no task. An end that
+/// exists already is that of a former task with this id.
+const WAIT: &str = "with noted as (insert into asynqueue.waiter as w (queue, id, at) \
      select k.queue, k.id, asynqueue.now_at($3) from asynqueue.task k join asynqueue.queue q on q.id = k.queue \
      where q.name = $1 and k.id = $2 \
      and not exists (select from asynqueue.later l where l.turn = k.turn and l.state in (5, 6)) \
      for key share of k \
      on conflict (queue, id) do update set at = excluded.at \
-     returning true";
+     returning queue, id), \
+     former as (delete from asynqueue.\"end\" e using noted n where e.queue = n.queue and e.id = n.id) \
+     select true from noted";
 
 const STOP_WAITING: &str = "delete from asynqueue.waiter w using asynqueue.queue q \
      where q.name = $1 and w.queue = q.id and w.id = $2";

@@ -13,7 +13,8 @@ use super::{Event, News};
 const FIRST: Duration = Duration::from_millis(1);
 const LONGEST: Duration = Duration::from_millis(50);
 
-/// A transaction, and what to announce once it is committed.
+/// A transaction, and what to announce once it is committed. A part of it may have been rolled back, so this has to be
+/// true then too.
 pub(crate) struct Watched {
     /// Its number, as PostgreSQL writes it.
     transaction: String,

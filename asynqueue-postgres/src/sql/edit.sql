@@ -214,7 +214,9 @@ begin
             update asynqueue.task set envelope = new_envelope where turn = wanted;
         end if;
         insert into asynqueue.change as c (turn, changes, result) values (wanted, new_changes, new_result)
-        on conflict (turn) do update set changes = excluded.changes, result = excluded.result;
+        on conflict (turn) do update
+        set changes = case when new_envelope is null then coalesce(excluded.changes, c.changes) end,
+            result = excluded.result;
         insert into asynqueue.later (turn, queue, state, rank, at)
         select turn, queue, 5, rank, t + waits from asynqueue.task where turn = wanted;
         insert into asynqueue.tally (queue, active, completed, succeeded, hour) values (number, -1, 1, 1, t / 3600000);

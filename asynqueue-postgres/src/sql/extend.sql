@@ -60,11 +60,15 @@ returns void
 language plpgsql volatile as $$
 begin
     perform set_config('synchronous_commit', 'off', true);
+    -- Leases are locked, so that an outcome that ends one of them removes what is added here.
     insert into asynqueue.running as r (turn, progress)
-    select distinct on (l.turn) l.turn, u.report from unnest(of, ids, tokens, reports) with ordinality u(q, id, token, report, ord)
-    join asynqueue.queue q on q.name = names[u.q]
-    join asynqueue.task k on k.queue = q.id and k.id = u.id
-    join asynqueue.lease l on l.turn = k.turn and l.token = u.token
-    order by l.turn, u.ord desc
+    select distinct on (h.turn) h.turn, h.report
+    from (
+        select l.turn, u.report, u.ord from unnest(of, ids, tokens, reports) with ordinality u(q, id, token, report, ord)
+        join asynqueue.queue q on q.name = names[u.q]
+        join asynqueue.task k on k.queue = q.id and k.id = u.id
+        join asynqueue.lease l on l.turn = k.turn and l.token = u.token
+        for key share of l) h
+    order by h.turn, h.ord desc
     on conflict (turn) do update set progress = excluded.progress;
 end $$;

@@ -176,7 +176,9 @@ begin
     update asynqueue.task k set envelope = envelopes[e.ord] from unnest(ords, turns) e(ord, turn)
     where k.turn = e.turn and envelopes[e.ord] is not null and kinds[e.ord] between 2 and 7;
     insert into asynqueue.change as c (turn, changes, result)
-    select e.turn, changes[e.ord], results[e.ord] from unnest(ords, turns) e(ord, turn)
+    select e.turn, coalesce(changes[e.ord], case when envelopes[e.ord] is null then (
+        select o.changes from asynqueue.change o where o.turn = e.turn) end), results[e.ord]
+    from unnest(ords, turns) e(ord, turn)
     where kinds[e.ord] between 2 and 7
         and (changes[e.ord] is not null or envelopes[e.ord] is not null or kinds[e.ord] = 2)
     on conflict (turn) do update set changes = excluded.changes, result = excluded.result;

@@ -114,6 +114,7 @@ set enable_seqscan = off set plan_cache_mode = force_generic_plan set jit = off 
 declare
     t bigint := asynqueue.now_at(fixed);
     number integer;
+    is_alone boolean;
 begin
     perform set_config('synchronous_commit', 'off', true);
     perform asynqueue.add_up();
@@ -122,14 +123,21 @@ begin
         n := i; completed := 0; by_count := 0; by_age := 0; archived := 0;
         select q.id into number from asynqueue.queue q where q.name = names[i];
         if number is not null then
+            -- Of two calls that count the same tasks, the other would delete as many of the next ones.
+            is_alone := pg_try_advisory_xact_lock(1634956658, number);
             select q.archived + coalesce(
                 (select sum(y.archived) from asynqueue.tally y where y.queue = number), 0) into archived
             from asynqueue.queue q where q.id = number;
-            by_count := asynqueue.delete_oldest(
-                number, 6::smallint, 9223372036854775807, least(greatest(archived - archived_max, 0), at_most)::integer);
+            if is_alone then
+                by_count := asynqueue.delete_oldest(
+                    number, 6::smallint, 9223372036854775807,
+                    least(greatest(archived - archived_max, 0), at_most)::integer);
+            end if;
             completed := asynqueue.delete_oldest(number, 5::smallint, t, at_most - by_count);
-            by_age := asynqueue.delete_oldest(number, 6::smallint, t - archived_for, at_most - by_count - completed);
-            if archived > 0 then
+            if is_alone then
+                by_age := asynqueue.delete_oldest(number, 6::smallint, t - archived_for, at_most - by_count - completed);
+            end if;
+            if archived > 0 and is_alone then
                 update asynqueue.queue q set archive_max = archived_max
                 where q.id = number and q.archive_max is distinct from archived_max;
             end if;
@@ -240,6 +248,20 @@ begin
     return true;
 end $$;
 
+-- Whether the transaction that was the last to lock or to delete a row, by its `xmax`, is running. Numbers of transactions
+-- are compared in their circle of 32 bits.
+create or replace function asynqueue.is_held(last_holder xid) returns boolean
+language plpgsql stable as $$
+declare
+    number bigint := last_holder::text::bigint;
+    seen pg_snapshot := pg_current_snapshot();
+begin
+    return number <> 0 and (
+        (number - pg_snapshot_xmax(seen)::text::bigint) & 4294967295 < 2147483648
+        or exists (
+            select from pg_snapshot_xip(seen) running where running::text::bigint & 4294967295 = number));
+end $$;
+
 -- Which of these queues have pending tasks, but no more the first ones that they had: then a worker may have found nothing
 -- and gone to sleep before later tasks were committed. `is_taken`: a worker is taking them now, so look again.
 create or replace function asynqueue.moved_on(names text[], heads text[])
@@ -247,16 +269,15 @@ returns table (name text, is_taken boolean)
 language plpgsql volatile
 set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
 begin
+    -- Without a lock, which would wait for the disk, and which leases would pass over.
     return query
         with head as (
             select q.id, q.name, split_part(u.head, ':', 1)::smallint as rank, split_part(u.head, ':', 2)::bigint as place
             from unnest(names, heads) u(name, head) join asynqueue.queue q on q.name = u.name)
-        select h.name, exists (
-            select from asynqueue.ready r where r.queue = h.id and r.rank = h.rank and r.place = h.place)
-        from head h
-        where exists (select from asynqueue.ready r where r.queue = h.id) and not exists (
-            select from asynqueue.ready r where r.queue = h.id and r.rank = h.rank and r.place = h.place
-            for key share skip locked);
+        select h.name, r.place is not null
+        from head h left join asynqueue.ready r on r.queue = h.id and r.rank = h.rank and r.place = h.place
+        where exists (select from asynqueue.ready o where o.queue = h.id)
+            and (r.place is null or asynqueue.is_held(r.xmax));
 end $$;
 
 -- Pauses or resumes queues. Returns the resumed ones that have pending tasks.

@@ -5,6 +5,7 @@ mod common;
 mod complete;
 mod enqueue;
 mod many;
+mod nested;
 #[cfg(feature = "sqlx")]
 mod with_sqlx;
 

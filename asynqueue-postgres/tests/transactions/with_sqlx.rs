@@ -12,7 +12,7 @@ use sqlx::{Connection, PgConnection};
 
 use crate::{Credit, Once, Shop, common};
 
-async fn connect(url: &str) -> PgConnection {
+pub(crate) async fn connect(url: &str) -> PgConnection {
     let (url, schema) = url.split_once("?schema=").expect("a schema");
     let mut db = PgConnection::connect(url).await.expect("a connection");
     let path = format!("set search_path to \"{schema}\"");

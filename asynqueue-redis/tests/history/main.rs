@@ -44,6 +44,7 @@ fn promises() -> Promises {
         leases_at_once: false,
         leases_whole_within: RETRY_FOR / 3,
         extends_once: false,
+        ..Promises::default()
     }
 }
 

@@ -98,6 +98,10 @@ impl Change<Direct<'_>> {
                 let add = "insert or replace into asynqueue_waiter values (?1, ?2, ?3)";
                 let row = params![row, id, millis(self.now)];
                 self.sql.0.prepare_cached(add)?.execute(row)?;
+                // Of a former task with this id.
+                let former = "delete from asynqueue_end where queue = ?1 and id = ?2";
+                let key = params![self.queues[queue].id, id];
+                self.sql.0.prepare_cached(former)?.execute(key)?;
                 self.note(Side::Waiter);
                 Ok(Look::Waiting(found.stored))
             }

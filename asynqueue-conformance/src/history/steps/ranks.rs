@@ -35,7 +35,7 @@ pub(super) fn rank(steps: &mut Steps) {
 }
 
 /// The task that a step adds at the end of the queue.
-fn pended(step: &Step) -> Option<&Envelope> {
+pub(in crate::history) fn pended(step: &Step) -> Option<&Envelope> {
     match &step.kind {
         Kind::Enqueue(task, None | Some(Ok(()))) if task.when == When::Now => Some(&task.envelope),
         Kind::Settle(SettleStep { settlement, .. }) => match settlement.outcome {

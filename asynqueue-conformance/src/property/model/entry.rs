@@ -59,7 +59,7 @@ impl Entry {
     }
 
     /// The time that is shown with the task.
-    fn at(&self) -> Option<Timestamp> {
+    pub(super) fn at(&self) -> Option<Timestamp> {
         match self.place {
             Place::Scheduled { due } | Place::Retry { due } => Some(due),
             Place::Completed { until, .. } => Some(until),

@@ -7,7 +7,7 @@ mod entry;
 mod locks;
 mod upkeep;
 
-use std::{sync::Arc, time::Duration};
+use std::{cmp::Reverse, sync::Arc, time::Duration};
 
 use asynqueue_core::{
     broker::{
@@ -87,7 +87,7 @@ impl Model {
         let mut list: Vec<_> = self.tasks.iter().filter(in_list).cloned().collect();
         list.sort_by_key(Entry::order);
         if state.is_final() {
-            list.reverse();
+            list.sort_by_key(|entry| Reverse(entry.at()));
         }
         list
     }

@@ -24,6 +24,8 @@ pub enum Announced {
         /// Its end.
         end: Finished,
     },
+    /// A task may have ended: a process that waits for it looks.
+    MayHaveEnded(TaskRef),
     /// A queue was deleted with its tasks.
     QueueDeleted(Name),
 }
@@ -37,7 +39,7 @@ pub enum Note {
     Due(Name, Timestamp),
     /// [`Signal::Cancel`].
     Cancel(TaskRef),
-    /// A task has ended.
+    /// A task has ended, unless that was undone.
     Ended(TaskRef),
     /// A queue was deleted.
     QueueDeleted(Name),
@@ -150,6 +152,10 @@ impl Parts {
                     let _ = waiter.send(Some(end.clone()));
                 }
                 Some(Note::Ended(task))
+            }
+            Announced::MayHaveEnded(ended) => {
+                self.look(|task| *task == ended);
+                Some(Note::Ended(ended))
             }
             Announced::QueueDeleted(queue) => {
                 self.look(|task| task.queue == queue);
