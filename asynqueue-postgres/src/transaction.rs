@@ -38,20 +38,30 @@ pub(crate) trait Caller: Send {
         call: &Call,
     ) -> impl Future<Output = Result<Option<(i16, bool)>, Error>> + Send;
 
-    /// The number of the transaction.
-    fn number(&mut self) -> impl Future<Output = Result<String, Error>> + Send;
+    /// The one value of a query, which is a text.
+    fn text(
+        &mut self,
+        sql: &str,
+        call: &Call,
+    ) -> impl Future<Output = Result<String, Error>> + Send;
+
+    /// The number of the transaction, which a statement of it has drawn already.
+    fn number(&mut self) -> impl Future<Output = Result<String, Error>> + Send {
+        async {
+            let sql = "select pg_current_xact_id()::text";
+            self.text(sql, &Call::new(sql, [])).await
+        }
+    }
 }
 
 /// A statement in a transaction of a caller failed.
 pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// The number of the transaction, which a statement of it has drawn already.
-pub(crate) const NUMBER: &str = "select pg_current_xact_id()::text";
-
 const COMPLETE: &str =
     "select outcome, awaited from asynqueue.complete($1, $2, $3, $4, $5, $6, $7, $8)";
 
-struct Tokio<'t, 'c>(&'t Transaction<'c>);
+/// A transaction of tokio-postgres.
+pub(crate) struct Tokio<'t, 'c>(pub(crate) &'t Transaction<'c>);
 
 impl Caller for Tokio<'_, '_> {
     async fn refused(&mut self, sql: &str, call: &Call) -> Result<Vec<Refused>, Error> {
@@ -64,8 +74,8 @@ impl Caller for Tokio<'_, '_> {
         Ok(row.map(|row| (row.get(0), row.get(1))))
     }
 
-    async fn number(&mut self) -> Result<String, Error> {
-        Ok(self.0.query_typed_one(NUMBER, &[]).await?.get(0))
+    async fn text(&mut self, sql: &str, call: &Call) -> Result<String, Error> {
+        Ok(self.0.query_typed_one(sql, &call.typed()).await?.get(0))
     }
 }
 
@@ -220,7 +230,7 @@ fn statement_failed(error: &Error) -> BrokerError {
 }
 
 /// What the server has said: the client library says only that there was an error.
-fn reason(error: &(dyn std::error::Error + Send + Sync + 'static)) -> String {
+pub(crate) fn reason(error: &(dyn std::error::Error + Send + Sync + 'static)) -> String {
     let postgres = error.downcast_ref::<tokio_postgres::Error>();
     match postgres.and_then(tokio_postgres::Error::as_db_error) {
         Some(error) => error.message().to_owned(),

@@ -15,11 +15,11 @@ use crate::{
     CompleteError, PostgresBroker,
     broker::Refused,
     sql::{Call, Value},
-    transaction::{Caller, Error, NUMBER, broker_of},
+    transaction::{Caller, Error, broker_of},
 };
 
 /// A connection of sqlx.
-struct Sqlx<'c>(&'c mut PgConnection);
+pub(crate) struct Sqlx<'c>(pub(crate) &'c mut PgConnection);
 
 type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, PgArguments>;
 
@@ -35,8 +35,9 @@ impl Caller for Sqlx<'_> {
         row.map(read).transpose()
     }
 
-    async fn number(&mut self) -> Result<String, Error> {
-        Ok(sqlx::query_scalar(NUMBER).fetch_one(&mut *self.0).await?)
+    async fn text(&mut self, sql: &str, call: &Call) -> Result<String, Error> {
+        let row = query(sql, call).fetch_one(&mut *self.0).await?;
+        Ok(row.try_get(0)?)
     }
 }
 

@@ -23,11 +23,7 @@ pub(crate) use self::{
     enqueue::{Batch, Refused},
     settle::kept,
 };
-use crate::{
-    ConnectError, PostgresOptions,
-    link::{Link, Tls},
-    schema,
-};
+use crate::{ConnectError, PostgresOptions, link::Link, schema};
 
 /// Stores tasks in PostgreSQL. Clones share its connections.
 ///
@@ -61,17 +57,9 @@ impl PostgresBroker {
     /// When the server cannot be reached, the role may not create the tables, or a later version has changed them so
     /// that this one cannot use them.
     pub async fn connect(options: PostgresOptions) -> Result<Self, ConnectError> {
-        match options.migrate {
-            true => schema::migrate(&options).await?,
-            false => schema::check(&options).await?,
-        }
-        let tls = Tls::new(&options.tls).map_err(|error| ConnectError::Server {
-            server: options.server(),
-            problem: error.to_string(),
-            source: Some(error.into()),
-        })?;
+        schema::BROKER.prepare(&options).await?;
         Ok(Self(Arc::new(Inner {
-            link: Link::open(&options, tls),
+            link: Link::open(&options, &options.schema)?,
             single: Arc::new(Coalescer::new(MAX_CHUNK)),
             unreadable: Unreadable::default(),
             database: options.config.get_dbname().unwrap_or("postgres").to_owned(),

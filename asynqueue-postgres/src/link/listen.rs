@@ -11,7 +11,7 @@ use tokio::{
 use tokio_postgres::Config;
 use tokio_util::sync::CancellationToken;
 
-use super::{News, Schema, Tls, problem};
+use super::{News, Tls, problem};
 
 /// How long a lost connection stays lost at most, and how often one is checked.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
@@ -37,17 +37,17 @@ enum First {
 struct Parts {
     config: Config,
     tls: Tls,
-    schema: Schema,
+    channel: String,
     news: Arc<News>,
     first: watch::Sender<First>,
 }
 
 impl Listener {
-    pub(super) fn new(config: Config, tls: Tls, schema: &Schema, news: &Arc<News>) -> Self {
+    pub(super) fn new(config: Config, tls: Tls, channel: &str, news: &Arc<News>) -> Self {
         let parts = Parts {
             config,
             tls,
-            schema: schema.clone(),
+            channel: channel.to_owned(),
             news: Arc::clone(news),
             first: watch::Sender::new(First::Opening),
         };
@@ -124,7 +124,7 @@ impl Parts {
             .await
             .map_err(text)?;
         let connection = tokio::spawn(connection);
-        let channel = self.schema.name();
+        let channel = &self.channel;
         client
             .batch_execute(&format!("listen \"{channel}\""))
             .await

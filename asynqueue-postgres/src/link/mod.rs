@@ -83,7 +83,7 @@ impl Schema {
     }
 
     /// Statements are written for the schema `asynqueue`.
-    pub(crate) fn apply(&self, sql: &'static str) -> Cow<'static, str> {
+    pub(crate) fn apply<'s>(&self, sql: &'s str) -> Cow<'s, str> {
         match self.0.as_str() {
             "asynqueue" => Cow::Borrowed(sql),
             name => Cow::Owned(sql.replace("asynqueue.", &format!("\"{name}\"."))),
@@ -101,14 +101,20 @@ pub(crate) enum Repeat {
 }
 
 impl Link {
-    pub(crate) fn open(options: &PostgresOptions, tls: Tls) -> Self {
+    /// Opens connections when calls need them. `channel` names what is announced between processes.
+    pub(crate) fn open(options: &PostgresOptions, channel: &str) -> Result<Self, ConnectError> {
+        let tls = Tls::new(&options.tls).map_err(|error| ConnectError::Server {
+            server: options.server(),
+            problem: error.to_string(),
+            source: Some(error.into()),
+        })?;
         let pool = pool::open(options, tls.clone());
         let schema = Schema::new(&options.schema);
-        let news = Arc::new(News::new(pool.clone(), schema.clone()));
+        let news = Arc::new(News::new(pool.clone(), schema.clone(), channel));
         let listen = options.listen.as_ref().unwrap_or(&options.config).clone();
-        Self {
+        Ok(Self {
             server: options.server(),
-            listener: Listener::new(listen, tls, &schema, &news),
+            listener: Listener::new(listen, tls, channel, &news),
             watch: Watch::new(pool.clone(), &news),
             pool,
             schema,
@@ -118,7 +124,7 @@ impl Link {
             response_timeout: options.response_timeout,
             retry_for: options.retry_for,
             news,
-        }
+        })
     }
 
     /// The server's time, as this process knows it.
