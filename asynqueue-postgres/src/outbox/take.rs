@@ -46,9 +46,11 @@ const BEGIN_ANEW: &str =
     "insert into asynqueue.outbox_meta (version, usable_from) values (1, 1) on conflict do nothing";
 
 /// Locks the turn. The commit waits for the disk, whatever the session has set: a number that was sent must not be lost.
+/// Without sorts, the next entries are read in the order of the index, and not chosen from the whole backlog of a queue:
+/// the planner does so while it has no statistics of the backlog.
 const LOCK: &str = "select m.id, m.last, m.relay, m.until, \
          coalesce($1, floor(extract(epoch from clock_timestamp()) * 1000)::bigint), \
-         set_config('synchronous_commit', 'on', true) \
+         set_config('synchronous_commit', 'on', true), set_config('enable_sort', 'off', true) \
      from asynqueue.outbox_meta m for update";
 
 /// The next entries, queue by queue. Those beyond the bytes have no envelope.
