@@ -21,7 +21,7 @@ struct Cli {
 enum Command {
     /// Benchmark a broker on a temporary queue, which is deleted afterwards.
     Bench(bench::Options),
-    /// Create the tables and functions of PostgreSQL, or bring them to the version of this program.
+    /// Create the tables and functions of PostgreSQL, or those of an outbox, or bring them to the version of this program.
     ///
     /// Programs do so themselves when they connect, unless their URL has `migrate=false`. Programs of the version before
     /// continue to work.

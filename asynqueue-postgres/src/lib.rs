@@ -20,6 +20,8 @@
 //! - Calls that enqueue at the same time are joined into one transaction.
 //! - Processes wake each other by notifications, which are sent after the commit and joined. So a transaction of the
 //!   application never waits for the lock that PostgreSQL takes for a notification.
+//! - If the tasks are on another broker, such as Redis, the application's database has an outbox for them: see
+//!   [`PostgresOutbox`].
 //! - Statements are not prepared, so that poolers in transaction mode work.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -27,6 +29,7 @@
 mod broker;
 mod link;
 mod options;
+mod outbox;
 mod schema;
 mod sql;
 mod transaction;
@@ -37,6 +40,7 @@ pub use self::{
     broker::PostgresBroker,
     link::ConnectError,
     options::{OptionsError, PostgresOptions},
+    outbox::PostgresOutbox,
     schema::{migrate, schema_sql},
     transaction::{CompleteError, CompleteIn},
 };

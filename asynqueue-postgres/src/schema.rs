@@ -14,11 +14,40 @@ use crate::{
     link::{Schema, problem, why_not_connected},
 };
 
-/// The tables, as steps from each version to the next. A step that was published never changes.
-const STEPS: [&str; 1] = [include_str!("sql/tables.sql")];
+/// Tables and functions that have one version, in the schema of the options.
+#[derive(Debug)]
+pub(crate) struct Tables {
+    /// The table whose row has the version, and an id of these tables.
+    meta: &'static str,
+    /// The tables, as steps from each version to the next. A step that was published never changes.
+    steps: &'static [&'static str],
+    functions: &'static [&'static str],
+    /// The version of this build.
+    version: i32,
+    /// The oldest version of the library that can use them.
+    usable_from: i32,
+}
 
-/// The functions. Those of a later version have the same arguments and results, because programs of both versions call
-/// them during a deployment; one that must differ gets another name.
+/// Those of the broker.
+pub(crate) const BROKER: Tables = Tables {
+    meta: "meta",
+    steps: &[include_str!("sql/tables.sql")],
+    functions: &FUNCTIONS,
+    version: 1,
+    usable_from: 1,
+};
+
+/// Those of an outbox, which an application has without the broker's.
+pub(crate) const OUTBOX: Tables = Tables {
+    meta: "outbox_meta",
+    steps: &[include_str!("sql/outbox.sql")],
+    functions: &[],
+    version: 1,
+    usable_from: 1,
+};
+
+/// The functions of the broker. Those of a later version have the same arguments and results, because programs of both
+/// versions call them during a deployment; one that must differ gets another name.
 const FUNCTIONS: [&str; 9] = [
     include_str!("sql/common.sql"),
     include_str!("sql/calls.sql"),
@@ -31,14 +60,12 @@ const FUNCTIONS: [&str; 9] = [
     include_str!("sql/documents.sql"),
 ];
 
-/// The version of the tables and functions of this build.
-const VERSION: i32 = 1;
-
-/// The oldest version of the library that can use them.
-const USABLE_FROM: i32 = 1;
-
 /// How long a migration waits for another one before it says so.
 const SILENCE: Duration = Duration::from_secs(3);
+
+/// The role may have limits, which are for queries.
+const WITHOUT_LIMITS: &str = "set local lock_timeout = 0; set local statement_timeout = 0; \
+     set local idle_in_transaction_session_timeout = 0";
 
 /// Creates the schema, its tables and its functions, or brings them to the version of this library. Does nothing if they
 /// have it already. Programs of the version before continue to work.
@@ -47,52 +74,196 @@ const SILENCE: Duration = Duration::from_secs(3);
 ///
 /// When the server cannot be reached, or the role may not create them.
 pub async fn migrate(options: &PostgresOptions) -> Result<(), ConnectError> {
-    migrated(options).await.map(drop)
+    BROKER.migrate(options).await.map(drop)
 }
 
 /// The statements that [`migrate`] runs on a database that has no tables yet, to be run by hand.
 pub fn schema_sql(schema: &str) -> String {
-    let schema = Schema::new(schema);
-    let mut sql = create(&schema);
-    for part in STEPS.iter().chain(&FUNCTIONS) {
+    BROKER.sql(schema)
+}
+
+/// Tables in the database.
+struct Found {
+    version: i32,
+    id: String,
+}
+
+impl Tables {
+    /// Brings the tables to the version of this build, or checks it, as the options require. Returns the id of the
+    /// tables.
+    pub(crate) async fn prepare(&self, options: &PostgresOptions) -> Result<String, ConnectError> {
+        match options.migrate {
+            true => self.migrate(options).await,
+            false => {
+                let client = connect(options).await?;
+                self.usable(self.found(&client, options).await?, options)
+            }
+        }
+    }
+
+    /// Brings the tables to the version of this build. Returns their id.
+    pub(crate) async fn migrate(&self, options: &PostgresOptions) -> Result<String, ConnectError> {
+        let mut client = connect(options).await?;
+        let is_current = |found: &Found| found.version >= self.version;
+        if let Some(found) = self.found(&client, options).await?.filter(is_current) {
+            return Ok(found.id);
+        }
+        self.run(&mut client, &Schema::new(&options.schema)).await?;
+        // Another process may have been faster, with a version that this build cannot use.
+        self.usable(self.found(&client, options).await?, options)
+    }
+
+    fn usable(
+        &self,
+        found: Option<Found>,
+        options: &PostgresOptions,
+    ) -> Result<String, ConnectError> {
+        let version = match found {
+            Some(found) if found.version >= self.version => return Ok(found.id),
+            Some(found) => found.version,
+            None => 0,
+        };
+        let (schema, needed) = (options.schema.clone(), self.version);
+        Err(match self.meta == OUTBOX.meta {
+            true => ConnectError::OlderOutbox {
+                schema,
+                found: version,
+                needed,
+            },
+            false => ConnectError::Older {
+                schema,
+                found: version,
+                needed,
+            },
+        })
+    }
+
+    /// The statements for a database that has none of the tables.
+    pub(crate) fn sql(&self, schema: &str) -> String {
+        let schema = Schema::new(schema);
+        let mut sql = create(&schema);
+        for part in self.steps.iter().chain(self.functions) {
+            sql.push('\n');
+            sql.push_str(&schema.apply(part));
+        }
         sql.push('\n');
-        sql.push_str(&schema.apply(part));
+        sql.push_str(&self.note(&schema));
+        sql
     }
-    sql.push('\n');
-    sql.push_str(&note(&schema));
-    sql
-}
 
-/// Brings the tables to this version. Returns their id.
-pub(crate) async fn migrated(options: &PostgresOptions) -> Result<String, ConnectError> {
-    let schema = Schema::new(&options.schema);
-    let mut client = connect(options).await?;
-    let is_current = |found: &Found| found.version >= VERSION;
-    if let Some(found) = found(&client, options).await?.filter(is_current) {
-        return Ok(found.id);
+    /// The tables in the database. `None` if there are none.
+    async fn found(
+        &self,
+        client: &Client,
+        options: &PostgresOptions,
+    ) -> Result<Option<Found>, ConnectError> {
+        let schema = Schema::new(&options.schema);
+        let sql = format!(
+            "select version, usable_from, id::text from asynqueue.{}",
+            self.meta
+        );
+        let (sql, limit) = (schema.apply(&sql), options.response_timeout);
+        let failed = |error: tokio_postgres::Error| match error.code() {
+            Some(&SqlState::UNDEFINED_TABLE | &SqlState::INVALID_SCHEMA_NAME) => Ok(None),
+            _ => Err(ConnectError::Schema {
+                schema: schema.name().to_owned(),
+                problem: problem(&error),
+                source: error.into(),
+            }),
+        };
+        let row = match tokio::time::timeout(limit, client.query_typed_opt(&sql, &[])).await {
+            Ok(Ok(Some(row))) => row,
+            // Someone has emptied the table.
+            Ok(Ok(None)) => {
+                let note = self.note(&schema);
+                let noted = client.batch_execute(&note).await;
+                return match noted.map_or_else(failed, |()| Ok(None))? {
+                    None => Box::pin(self.found(client, options)).await,
+                    found => Ok(found),
+                };
+            }
+            Ok(Err(error)) => return failed(error),
+            Err(late) => {
+                let problem = format!(
+                    "no response within {limit:?}: check the server, or raise `response_timeout`"
+                );
+                return Err(unreachable(options, problem, late));
+            }
+        };
+        let (version, usable_from): (i32, i32) = (row.get(0), row.get(1));
+        if usable_from > self.version {
+            return Err(ConnectError::Newer {
+                schema: schema.name().to_owned(),
+                found: version,
+                supported: self.version,
+            });
+        }
+        let id = row.get(2);
+        Ok(Some(Found { version, id }))
     }
-    run(&mut client, &schema).await?;
-    // Another process may have been faster, with a version that this build cannot use.
-    usable(found(&client, options).await?, &schema)
-}
 
-/// Checks that this build can use the tables. Returns their id.
-pub(crate) async fn checked(options: &PostgresOptions) -> Result<String, ConnectError> {
-    let client = connect(options).await?;
-    usable(
-        found(&client, options).await?,
-        &Schema::new(&options.schema),
-    )
-}
+    async fn run(&self, client: &mut Client, schema: &Schema) -> Result<(), ConnectError> {
+        let error = |error| failed(schema, error);
+        // So that each statement sees what others have committed before the lock was free.
+        let transaction = client
+            .build_transaction()
+            .isolation_level(IsolationLevel::ReadCommitted);
+        let transaction = transaction.start().await.map_err(error)?;
+        transaction
+            .batch_execute(WITHOUT_LIMITS)
+            .await
+            .map_err(error)?;
+        lock(&transaction, schema).await.map_err(error)?;
+        transaction
+            .batch_execute(&create(schema))
+            .await
+            .map_err(|error| not_created(schema, error))?;
+        let version = self.version_in(&transaction, schema).await.map_err(error)?;
+        if version >= self.version {
+            return Ok(());
+        }
+        let passed = usize::try_from(version).unwrap_or_default();
+        for sql in self.steps.iter().skip(passed).chain(self.functions) {
+            transaction
+                .batch_execute(&schema.apply(sql))
+                .await
+                .map_err(error)?;
+        }
+        transaction
+            .batch_execute(&self.note(schema))
+            .await
+            .map_err(error)?;
+        transaction.commit().await.map_err(error)
+    }
 
-fn usable(found: Option<Found>, schema: &Schema) -> Result<String, ConnectError> {
-    match found {
-        Some(found) if found.version >= VERSION => Ok(found.id),
-        found => Err(ConnectError::Older {
-            schema: schema.name().to_owned(),
-            found: found.map_or(0, |found| found.version),
-            needed: VERSION,
-        }),
+    /// The version of the tables, 0 if there are none.
+    async fn version_in(
+        &self,
+        transaction: &Transaction<'_>,
+        schema: &Schema,
+    ) -> Result<i32, tokio_postgres::Error> {
+        let table = "select 1 from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+             where n.nspname = $1 and c.relname = $2";
+        let names: [(&(dyn ToSql + Sync), Type); 2] =
+            [(&schema.name(), Type::TEXT), (&self.meta, Type::TEXT)];
+        if transaction.query_typed(table, &names).await?.is_empty() {
+            return Ok(0);
+        }
+        let sql = format!("select version from asynqueue.{}", self.meta);
+        let row = transaction
+            .query_typed_opt(&schema.apply(&sql), &[])
+            .await?;
+        Ok(row.map_or(self.version, |row| row.get(0)))
+    }
+
+    /// Records the version.
+    fn note(&self, schema: &Schema) -> String {
+        let note = format!(
+            "insert into asynqueue.{} (version, usable_from) values ({}, {})\n\
+             on conflict (one) do update set version = excluded.version, usable_from = excluded.usable_from;\n",
+            self.meta, self.version, self.usable_from
+        );
+        schema.apply(&note).into_owned()
     }
 }
 
@@ -123,103 +294,6 @@ async fn connect(options: &PostgresOptions) -> Result<Client, ConnectError> {
     }
 }
 
-/// The tables in the database.
-struct Found {
-    version: i32,
-    id: String,
-}
-
-async fn found(client: &Client, options: &PostgresOptions) -> Result<Option<Found>, ConnectError> {
-    let schema = Schema::new(&options.schema);
-    let sql = schema.apply("select version, usable_from, id::text from asynqueue.meta");
-    let limit = options.response_timeout;
-    let row = match tokio::time::timeout(limit, client.query_typed_one(&sql, &[])).await {
-        Ok(Ok(row)) => row,
-        Ok(Err(error)) => {
-            return match error.code() {
-                Some(&SqlState::UNDEFINED_TABLE | &SqlState::INVALID_SCHEMA_NAME) => Ok(None),
-                _ => Err(ConnectError::Schema {
-                    schema: schema.name().to_owned(),
-                    problem: problem(&error),
-                    source: error.into(),
-                }),
-            };
-        }
-        Err(late) => {
-            let problem = format!(
-                "no response within {limit:?}: check the server, or raise `response_timeout`"
-            );
-            return Err(unreachable(options, problem, late));
-        }
-    };
-    let (version, usable_from): (i32, i32) = (row.get(0), row.get(1));
-    if usable_from > VERSION {
-        return Err(ConnectError::Newer {
-            schema: schema.name().to_owned(),
-            found: version,
-            supported: VERSION,
-        });
-    }
-    let id = row.get(2);
-    Ok(Some(Found { version, id }))
-}
-
-/// The role may have limits, which are for queries.
-const WITHOUT_LIMITS: &str = "set local lock_timeout = 0; set local statement_timeout = 0; \
-     set local idle_in_transaction_session_timeout = 0";
-
-async fn run(client: &mut Client, schema: &Schema) -> Result<(), ConnectError> {
-    let error = |error| failed(schema, error);
-    // So that each statement sees what others have committed before the lock was free.
-    let transaction = client
-        .build_transaction()
-        .isolation_level(IsolationLevel::ReadCommitted);
-    let transaction = transaction.start().await.map_err(error)?;
-    transaction
-        .batch_execute(WITHOUT_LIMITS)
-        .await
-        .map_err(error)?;
-    lock(&transaction, schema).await.map_err(error)?;
-    transaction
-        .batch_execute(&create(schema))
-        .await
-        .map_err(|error| not_created(schema, error))?;
-    let table = "select 1 from pg_class c join pg_namespace n on n.oid = c.relnamespace \
-         where n.nspname = $1 and c.relname = 'meta'";
-    let table = transaction
-        .query_typed(table, &[(&schema.name(), Type::TEXT)])
-        .await
-        .map_err(error)?;
-    let version = match table.is_empty() {
-        true => 0,
-        false => {
-            let sql = schema.apply("select version from asynqueue.meta");
-            let row = transaction
-                .query_typed_one(&sql, &[])
-                .await
-                .map_err(error)?;
-            row.get::<_, i32>(0)
-        }
-    };
-    if version >= VERSION {
-        return Ok(());
-    }
-    let steps = STEPS
-        .iter()
-        .skip(usize::try_from(version).unwrap_or_default());
-    for sql in steps.chain(&FUNCTIONS) {
-        transaction
-            .batch_execute(&schema.apply(sql))
-            .await
-            .map_err(error)?;
-    }
-    transaction
-        .batch_execute(&note(schema))
-        .await
-        .map_err(error)?;
-    transaction.commit().await.map_err(error)
-}
-
 /// Waits until no other process migrates this schema.
 async fn lock(transaction: &Transaction<'_>, schema: &Schema) -> Result<(), tokio_postgres::Error> {
     let lock = "select pg_advisory_xact_lock(1634956657, hashtext($1))";
@@ -247,15 +321,6 @@ fn create(schema: &Schema) -> String {
     format!(
         "do $$ begin\n    if not exists (select from pg_namespace where nspname = '{name}') then\n        \
          create schema \"{name}\";\n    end if;\nend $$;\n"
-    )
-}
-
-/// Records the version.
-fn note(schema: &Schema) -> String {
-    let note = schema.apply("insert into asynqueue.meta (version, usable_from) values ");
-    format!(
-        "{note}({VERSION}, {USABLE_FROM})\n\
-         on conflict (one) do update set version = excluded.version, usable_from = excluded.usable_from;\n"
     )
 }
 

@@ -11,7 +11,7 @@ use asynqueue_core::{
     task::Task,
 };
 use serde::{Serialize, de::DeserializeOwned};
-use tokio_postgres::{Transaction, types::Type};
+use tokio_postgres::Transaction;
 
 use crate::{
     PostgresBroker,
@@ -38,11 +38,11 @@ pub(crate) trait Caller: Send {
         call: &Call,
     ) -> impl Future<Output = Result<Option<(i16, bool)>, Error>> + Send;
 
-    /// The first row of a query with one parameter: a text.
+    /// The first value of a query: a text, or null.
     fn text(
         &mut self,
         sql: &str,
-        value: &str,
+        call: &Call,
     ) -> impl Future<Output = Result<Option<String>, Error>> + Send;
 }
 
@@ -56,7 +56,8 @@ const NUMBER: &str =
 const COMPLETE: &str =
     "select outcome, awaited from asynqueue.complete($1, $2, $3, $4, $5, $6, $7, $8)";
 
-struct Tokio<'t, 'c>(&'t Transaction<'c>);
+/// A transaction of tokio-postgres.
+pub(crate) struct Tokio<'t, 'c>(pub(crate) &'t Transaction<'c>);
 
 impl Caller for Tokio<'_, '_> {
     async fn refused(&mut self, sql: &str, call: &Call) -> Result<Vec<Refused>, Error> {
@@ -69,9 +70,8 @@ impl Caller for Tokio<'_, '_> {
         Ok(row.map(|row| (row.get(0), row.get(1))))
     }
 
-    async fn text(&mut self, sql: &str, value: &str) -> Result<Option<String>, Error> {
-        let row = self.0.query_typed_one(sql, &[(&value, Type::TEXT)]).await?;
-        Ok(row.get(0))
+    async fn text(&mut self, sql: &str, call: &Call) -> Result<Option<String>, Error> {
+        Ok(self.0.query_typed_one(sql, &call.typed()).await?.get(0))
     }
 }
 
@@ -174,8 +174,9 @@ impl PostgresBroker {
 
     /// The number of the transaction, which is on the tables of this broker.
     async fn number(&self, caller: &mut impl Caller) -> Result<String, Failed> {
-        let sql = self.link().schema.apply(NUMBER);
-        let number = caller.text(&sql, self.store_id()).await;
+        let call = Call::new(NUMBER, [text(self.store_id())]);
+        let sql = self.link().schema.apply(call.sql);
+        let number = caller.text(&sql, &call).await;
         number
             .map_err(|error| self.failed(error))?
             .ok_or_else(|| Failed::Elsewhere(self.elsewhere()))
@@ -282,7 +283,7 @@ fn code(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Option<Strin
 }
 
 /// What the server has said: the client library says only that there was an error.
-fn reason(error: &(dyn std::error::Error + Send + Sync + 'static)) -> String {
+pub(crate) fn reason(error: &(dyn std::error::Error + Send + Sync + 'static)) -> String {
     let postgres = error.downcast_ref::<tokio_postgres::Error>();
     match postgres.and_then(tokio_postgres::Error::as_db_error) {
         Some(error) => error.message().to_owned(),

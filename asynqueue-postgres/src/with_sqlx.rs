@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// A connection of sqlx.
-struct Sqlx<'c>(&'c mut PgConnection);
+pub(crate) struct Sqlx<'c>(pub(crate) &'c mut PgConnection);
 
 type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, PgArguments>;
 
@@ -35,11 +35,9 @@ impl Caller for Sqlx<'_> {
         row.map(read).transpose()
     }
 
-    async fn text(&mut self, sql: &str, value: &str) -> Result<Option<String>, Error> {
-        // The statement is one of this crate, for one schema.
-        let sql = AssertSqlSafe(sql.to_owned());
-        let query = sqlx::query_scalar(sql).bind(value).persistent(false);
-        Ok(query.fetch_one(&mut *self.0).await?)
+    async fn text(&mut self, sql: &str, call: &Call) -> Result<Option<String>, Error> {
+        let row = query(sql, call).fetch_one(&mut *self.0).await?;
+        Ok(row.try_get(0)?)
     }
 }
 

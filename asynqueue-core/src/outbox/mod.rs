@@ -41,6 +41,9 @@ use crate::task::Name;
 /// table, and so do all processes that open the same database.
 ///
 /// An entry is *waiting* or *failed*. It appears with the commit of the application's transaction, without a number.
+/// Entries without a number have an order: those of a transaction are in the order in which it wrote them, and of two
+/// transactions, the one that was committed before the other began comes first. Where transactions overlap, either may be
+/// first.
 ///
 /// Each method is one transaction. It can be cut off at any `await`: the change was made or it was not.
 #[async_trait]
@@ -49,8 +52,8 @@ pub trait Outbox: fmt::Debug + Send + Sync + 'static {
     fn name(&self) -> &Name;
 
     /// Takes the turn, or extends it, and returns the next waiting entries. Of each queue it returns first those that
-    /// have a number, in its order, then the others in the order of their commits. The latter get [their
-    /// numbers](next_number) in the same step, each higher than all before. The change survives a loss of power once this
+    /// have a number, in its order, then the others in their order. The latter get [their numbers](next_number) in the
+    /// same step, each higher than all before. An entry that appears later gets a higher number, whenever it was written. The change survives a loss of power once this
     /// returns.
     ///
     /// Changes nothing if another relay has the turn and it has not ended. It need not write if there is no entry to

@@ -44,7 +44,7 @@ const LAST_CALLS: Duration = Duration::from_secs(2);
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LAST_RETRY: Duration = Duration::from_secs(5);
 
-/// Moves the tasks of an [`Outbox`] to a broker: in the order of the transactions for each queue, under their ids, each
+/// Moves the tasks of an [`Outbox`] to a broker: in the [order](Outbox) of the entries of each queue, under their ids, each
 /// accepted once. Run it in any number of processes: one of them relays, and another takes over within ten seconds after
 /// it has died.
 ///

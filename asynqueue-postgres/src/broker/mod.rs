@@ -66,12 +66,9 @@ impl PostgresBroker {
     /// When the server cannot be reached, the role may not create the tables, or a later version has changed them so
     /// that this one cannot use them.
     pub async fn connect(options: PostgresOptions) -> Result<Self, ConnectError> {
-        let store = match options.migrate {
-            true => schema::migrated(&options).await?,
-            false => schema::checked(&options).await?,
-        };
+        let store = schema::BROKER.prepare(&options).await?;
         Ok(Self(Arc::new(Inner {
-            link: Link::open(&options)?,
+            link: Link::open(&options, &options.schema)?,
             store,
             single: Arc::new(Coalescer::new(MAX_CHUNK)),
             unreadable: Unreadable::default(),

@@ -57,6 +57,18 @@ pub enum ConnectError {
         /// The version that this build needs.
         needed: i32,
     },
+    /// The tables of an outbox do not exist, or are those of an earlier version.
+    #[error(
+        "schema `{schema}` has tables of an outbox of version {found}, and this program needs {needed}: run `asynqueue migrate --outbox`, or connect without `migrate=false`"
+    )]
+    OlderOutbox {
+        /// The schema.
+        schema: String,
+        /// The version of the tables. 0 if there are none.
+        found: i32,
+        /// The version that this build needs.
+        needed: i32,
+    },
     /// A later version of this library has changed the tables, and this build cannot use them.
     #[error(
         "schema `{schema}` has tables of version {found}, and this program supports versions up to {supported}: use a later version of asynqueue"
@@ -230,6 +242,9 @@ pub(crate) fn problem(error: &tokio_postgres::Error) -> String {
         return source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
     };
     let advice = match *reason.code() {
+        SqlState::UNDEFINED_TABLE if reason.message().contains(".outbox") => {
+            ": run `asynqueue migrate --outbox`"
+        }
         SqlState::UNDEFINED_TABLE
         | SqlState::UNDEFINED_FUNCTION
         | SqlState::INVALID_SCHEMA_NAME => ": run `asynqueue migrate`",

@@ -18,7 +18,7 @@ use tokio::{
 use tokio_postgres::{Client, Config};
 use tokio_util::sync::CancellationToken;
 
-use super::{News, Schema, Tls, problem};
+use super::{News, Tls, problem};
 use crate::PostgresOptions;
 
 /// How long a lost connection stays lost at most, and how often one is checked.
@@ -47,7 +47,7 @@ struct Parts {
     /// For each step of connecting.
     limit: Duration,
     tls: Tls,
-    schema: Schema,
+    channel: String,
     news: Arc<News>,
     first: watch::Sender<First>,
     /// Whether notifications do not arrive.
@@ -58,14 +58,14 @@ impl Listener {
     pub(super) fn new(
         options: &PostgresOptions,
         tls: Tls,
-        schema: &Schema,
+        channel: &str,
         news: &Arc<News>,
     ) -> Self {
         let parts = Parts {
             config: options.config.clone(),
             limit: options.time_to_connect(),
             tls,
-            schema: schema.clone(),
+            channel: channel.to_owned(),
             news: Arc::clone(news),
             first: watch::Sender::new(First::Opening),
             is_deaf: AtomicBool::new(false),
@@ -153,7 +153,7 @@ impl Parts {
         // Aborted on drop.
         let mut driving = JoinSet::new();
         driving.spawn(connection);
-        let channel = self.schema.name();
+        let channel = &self.channel;
         let listen = format!("listen \"{channel}\"");
         let listens = tokio::time::timeout(self.limit, client.batch_execute(&listen)).await;
         listens

@@ -93,7 +93,7 @@ impl Schema {
     }
 
     /// Statements are written for the schema `asynqueue`.
-    pub(crate) fn apply(&self, sql: &'static str) -> Cow<'static, str> {
+    pub(crate) fn apply<'s>(&self, sql: &'s str) -> Cow<'s, str> {
         match self.0.as_str() {
             "asynqueue" => Cow::Borrowed(sql),
             name => Cow::Owned(sql.replace("asynqueue.", &format!("\"{name}\"."))),
@@ -102,20 +102,23 @@ impl Schema {
 }
 
 impl Link {
+    /// Opens connections when calls need them. `channel` names what is announced between processes.
+    ///
     /// # Errors
     ///
     /// When a certificate or key is invalid.
-    pub(crate) fn open(options: &PostgresOptions) -> Result<Self, ConnectError> {
+    pub(crate) fn open(options: &PostgresOptions, channel: &str) -> Result<Self, ConnectError> {
         let tls = options.tls()?;
         let isolation = Isolation::default();
         let pool = pool::open(options, tls.clone(), isolation.clone());
         let schema = Schema::new(&options.schema);
-        let news = Arc::new(News::new(pool.clone(), isolation.clone(), schema.clone()));
+        let news = News::new(pool.clone(), isolation.clone(), schema.clone(), channel);
+        let news = Arc::new(news);
         let instance = TaskId::generate();
         let listen = options.listen.as_deref().unwrap_or(options);
         Ok(Self {
             server: options.server(),
-            listener: Listener::new(listen, listen.tls()?, &schema, &news),
+            listener: Listener::new(listen, listen.tls()?, channel, &news),
             tls,
             watch: Watch::new(pool.clone(), &news),
             pool,

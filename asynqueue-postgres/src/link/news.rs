@@ -57,6 +57,7 @@ pub(crate) struct News {
 }
 
 struct Others {
+    channel: String,
     origin: String,
     parts: Mutex<Parts>,
     /// Set once the last notes are sent.
@@ -75,8 +76,9 @@ struct Parts {
 }
 
 impl News {
-    pub(super) fn new(pool: Pool, isolation: Isolation, schema: Schema) -> Self {
+    pub(super) fn new(pool: Pool, isolation: Isolation, schema: Schema, channel: &str) -> Self {
         let others = Others {
+            channel: channel.to_owned(),
             origin: TaskId::generate().to_string(),
             parts: Mutex::default(),
             sent: Notify::new(),
@@ -233,7 +235,7 @@ impl Sending {
             let payloads = payloads(&self.others.origin, &notes);
             let sql = "select pg_notify($1, payload) from unnest($2) payload";
             let values: [(&(dyn ToSql + Sync), Type); 2] = [
-                (&self.schema.name(), Type::TEXT),
+                (&self.others.channel, Type::TEXT),
                 (&payloads, Type::TEXT_ARRAY),
             ];
             client.query_typed(sql, &values).await.map_err(text)?;

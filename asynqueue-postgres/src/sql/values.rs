@@ -10,7 +10,7 @@ use bytes::BytesMut;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
 /// A statement. Its values have types, so that it needs no preparation, which not every pooler supports.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Call {
     pub(crate) sql: &'static str,
     pub(crate) values: Vec<Value>,

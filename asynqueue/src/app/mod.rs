@@ -194,6 +194,19 @@ impl App {
     /// App::new(broker).outbox(outbox).run(asynqueue::shutdown_signal()).await?;
     /// # Ok(()) }
     /// ```
+    ///
+    /// The same with PostgreSQL:
+    ///
+    /// ```no_run
+    /// # #[cfg(feature = "postgres")]
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use asynqueue::{App, postgres::{PostgresOptions, PostgresOutbox}};
+    ///
+    /// let broker = asynqueue::connect("redis://127.0.0.1").await?;
+    /// let outbox = PostgresOutbox::connect(PostgresOptions::new("postgres://shop@db/shop")?).await?;
+    /// App::new(broker).outbox(outbox).run(asynqueue::shutdown_signal()).await?;
+    /// # Ok(()) }
+    /// ```
     pub fn outbox(mut self, outbox: impl Into<Arc<dyn Outbox>>) -> Self {
         self.parts.outboxes.push(outbox.into());
         self
