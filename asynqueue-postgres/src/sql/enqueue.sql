@@ -26,6 +26,7 @@ declare
     group_dues bigint[];
     one record;
     refused jsonb;
+    vanished integer;
     i integer;
 begin
     if again then
@@ -52,12 +53,24 @@ begin
         order by u.q, u.id
         on conflict (queue, id) do nothing;
         get diagnostics accepted = row_count;
-        if accepted < total then
-            select jsonb_agg(jsonb_build_object('n', u.ord, 'why', 1, 'state', asynqueue.state_of(k.turn))) into refused
+        while accepted < total loop
+            select jsonb_agg(jsonb_build_object('n', u.ord, 'why', 1, 'state', asynqueue.state_of(k.turn)))
+                filter (where k.turn is not null), count(*) filter (where k.turn is null)
+            into refused, vanished
             from unnest(of, ids) with ordinality u(q, id, ord)
-            join asynqueue.task k on k.queue = queues[u.q] and k.id = u.id
-            where k.turn <> base + u.ord;
-        end if;
+            left join asynqueue.task k on k.queue = queues[u.q] and k.id = u.id
+            where k.turn is distinct from base + u.ord;
+            exit when vanished = 0;
+            -- A task with this id has ended between the two statements.
+            insert into asynqueue.task (turn, queue, rank, id, envelope)
+            select base + u.ord, queues[u.q], u.rank, u.id, u.envelope
+            from unnest(of, ranks, ids, envelopes) with ordinality u(q, rank, id, envelope, ord)
+            where not exists (select from asynqueue.task k where k.queue = queues[u.q] and k.id = u.id)
+            order by u.q, u.id
+            on conflict (queue, id) do nothing;
+            get diagnostics i = row_count;
+            accepted := accepted + i;
+        end loop;
     else
         accepted := 0;
         -- By queue and lock, so that calls do not wait for each other in a circle. Ticks of a guard are in their order.
@@ -166,20 +179,33 @@ begin
             return;
         end if;
     end if;
-    insert into asynqueue.task (turn, queue, rank, id, envelope, key, holds)
-    values (new_turn, of_queue, new_rank, new_id, bytes, new_key, new_holds)
-    on conflict (queue, id) do nothing;
-    if not found then
-        why := 1;
-        select asynqueue.state_of(turn) into state from asynqueue.task where queue = of_queue and id = new_id;
-    elsif new_key is not null then
+    loop
+        insert into asynqueue.task (turn, queue, rank, id, envelope, key, holds)
+        values (new_turn, of_queue, new_rank, new_id, bytes, new_key, new_holds)
+        on conflict (queue, id) do nothing;
+        exit when found;
+        select asynqueue.state_of(k.turn) into state from asynqueue.task k where k.queue = of_queue and k.id = new_id;
+        if found then
+            why := 1;
+            return;
+        end if;
+    end loop;
+    while new_key is not null loop
         holder := asynqueue.take_lock(of_queue, new_key, new_id, t + ttl, t);
-        if holder is not null then
+        exit when holder is null;
+        select asynqueue.state_of(k.turn) into state
+        from asynqueue.task k where k.queue = of_queue and k.id = accept.holder;
+        -- A holder that has ended keeps its lock for its time, or has released it in the meantime.
+        if not found then
+            perform from asynqueue.lock l
+            where l.queue = of_queue and l.key = new_key and l.holder = accept.holder and l.until > t;
+        end if;
+        if found then
             delete from asynqueue.task where turn = new_turn;
             why := 2;
-            select asynqueue.state_of(turn) into state from asynqueue.task where queue = of_queue and id = holder;
+            return;
         end if;
-    end if;
+    end loop;
 end $$;
 
 -- Accepts a task. The tick of a task that is refused is not remembered.
