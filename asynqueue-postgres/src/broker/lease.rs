@@ -23,12 +23,13 @@ const LEASE: &str = "select n, id, envelope, changes, token, since, at from asyn
 
 const EXTEND: &str = "select n, outcome from asynqueue.extend($1, $2, $3, $4, $5, $6)";
 
-const EXPIRED: &str = "select u.ord::integer, f.id, f.envelope, f.changes, f.token, asynqueue.now_at($4) \
+const EXPIRED: &str = "select u.ord::integer, k.id, k.envelope, \
+     (select c.changes from asynqueue.change c where c.turn = l.turn), l.token, asynqueue.now_at($4) \
      from unnest($1) with ordinality u(name, ord) join asynqueue.queue q on q.name = u.name \
-     cross join lateral (select k.id, k.envelope, c.changes, l.token, l.until, l.turn from asynqueue.lease l \
-     join asynqueue.task k using (turn) left join asynqueue.change c using (turn) \
-     where l.queue = q.id and l.until <= least($2, asynqueue.now_at($4)) order by l.until, l.turn limit $3) f \
-     order by u.ord, f.until, f.turn";
+     cross join lateral (select l.turn, l.token, l.until from asynqueue.lease l \
+     where l.queue = q.id and l.until <= least($2, asynqueue.now_at($4)) order by l.until, l.turn limit $3) l \
+     cross join lateral (select k.id, k.envelope from asynqueue.task k where k.turn = l.turn offset 0) k \
+     order by u.ord, l.until, l.turn";
 
 impl PostgresBroker {
     pub(super) async fn lease_pending(

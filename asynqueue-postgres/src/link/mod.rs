@@ -114,7 +114,11 @@ impl Link {
         let schema = Schema::new(&options.schema);
         let news = News::new(pool.clone(), isolation.clone(), schema.clone(), channel);
         let news = Arc::new(news);
-        let instance = TaskId::generate();
+        // Short, because it is stored with each call.
+        let instance = format!(
+            "{:016x}",
+            TaskId::generate().to_u128().unwrap_or_default() as u64
+        );
         let listen = options.listen.as_deref().unwrap_or(options);
         Ok(Self {
             server: options.server(),

@@ -5,8 +5,7 @@
 -- up and made again. The response is null if it is the usual one. The lane is null in a transaction of a caller, where
 -- nothing is made again.
 create or replace function asynqueue.note_call(of_lane text, of_number bigint, t bigint, content jsonb) returns void
-language plpgsql volatile
-set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
+language plpgsql volatile as $$
 begin
     if of_lane is null then
         return;
@@ -22,8 +21,7 @@ end $$;
 
 -- Notes the response to a call.
 create or replace function asynqueue.note_response(of_lane text, of_number bigint, content jsonb) returns void
-language plpgsql volatile
-set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
+language plpgsql volatile as $$
 begin
     update asynqueue.call set response = content where lane = of_lane and number = of_number;
 end $$;

@@ -1,5 +1,9 @@
 -- What the other functions use. Those in SQL are simple expressions, which are planned with their callers; the plans of
 -- the others are kept by each connection.
+--
+-- A plan may be made while a table is empty, and used when it is large. So a statement that needs rows of a large table
+-- looks them up by an array, by a subquery in its list, or by a lateral one with `offset 0`, which cannot become the outer
+-- side of a join.
 
 -- The time in milliseconds. Tests fix it.
 create or replace function asynqueue.now_at(fixed bigint) returns bigint
@@ -32,10 +36,10 @@ begin
     return (select g.due from asynqueue."group" g where g.queue = number order by g.due limit 1);
 end $$;
 
--- The advisory lock of a queue. Advisory locks are those of the database, and schemas have queues with the same numbers.
+-- The advisory lock of a queue. All schemas of a database share these locks, and have queues with the same numbers.
 create or replace function asynqueue.lock_of(number integer) returns integer
 language sql immutable as $$
-    select hashtext('asynqueue.' || number)
+    select hashtext('asynqueue.') # number
 $$;
 
 -- The number of a queue, which is created if it does not exist. The queue is not deleted before this transaction ends.
@@ -109,6 +113,16 @@ begin
             return null;
         end if;
     end loop;
+end $$;
+
+-- Releases the lock of a task that ends or starts. One that is locked has ended, and is being taken by another task.
+create or replace function asynqueue.release_lock(of_queue integer, of_key text, of_holder bytea) returns void
+language plpgsql volatile as $$
+begin
+    perform from asynqueue.lock where queue = of_queue and key = of_key and holder = of_holder for update skip locked;
+    if found then
+        delete from asynqueue.lock where queue = of_queue and key = of_key and holder = of_holder;
+    end if;
 end $$;
 
 -- Computes a group again after members have joined or left. Returns when it is due. A group without members is deleted.

@@ -5,7 +5,8 @@ create or replace function asynqueue.swap(
     spaces text[], names text[], expects bigint[], puts smallint[], contents bytea[], dues bigint[],
     lane text, call bigint, again boolean)
 returns table (n integer, is_done boolean, bytes bytea, due bigint, version bigint)
-language plpgsql volatile as $$
+language plpgsql volatile
+set enable_seqscan = off set plan_cache_mode = force_generic_plan set jit = off as $$
 declare
     ok boolean := true;
     found_version bigint;

@@ -22,8 +22,9 @@ declare
     task record;
 begin
     for task in
-        select k.turn, k.queue, k.rank from unnest(of, ids) u(q, id)
-        join asynqueue.queue q on q.name = names[u.q] join asynqueue.task k on k.queue = q.id and k.id = u.id
+        select k.turn, k.queue, k.rank from unnest(of, ids) u(q, id) cross join lateral (
+            select k.turn, k.queue, k.rank from asynqueue.task k where k.id = u.id
+                and k.queue = (select q.id from asynqueue.queue q where q.name = names[u.q]) offset 0) k
         order by k.turn
     loop
         -- It may move between two looks.
@@ -86,7 +87,8 @@ end $$;
 
 -- Ends a task for its waiters, and releases its lock. Returns whether a caller waits for it.
 create or replace function asynqueue.end_of(wanted bigint) returns boolean
-language plpgsql volatile as $$
+language plpgsql volatile
+set enable_seqscan = off set plan_cache_mode = force_generic_plan set jit = off as $$
 declare
     task record;
 begin
@@ -104,7 +106,8 @@ end $$;
 
 -- Deletes a task that is in no list. Returns whether a caller waits for its end.
 create or replace function asynqueue.forget(wanted bigint) returns boolean
-language plpgsql volatile as $$
+language plpgsql volatile
+set enable_seqscan = off set plan_cache_mode = force_generic_plan set jit = off as $$
 declare
     awaited boolean := asynqueue.end_of(wanted);
 begin
@@ -120,7 +123,8 @@ end $$;
 create or replace function asynqueue.put(
     wanted bigint, of_queue integer, new_state smallint, new_at bigint, is_moved boolean, fixed bigint)
 returns table (is_open boolean, head text, due bigint)
-language plpgsql volatile as $$
+language plpgsql volatile
+set enable_seqscan = off set plan_cache_mode = force_generic_plan set jit = off as $$
 declare
     t bigint := asynqueue.now_at(fixed);
     is_pending boolean := new_state = 2 or (new_state = 3 and is_moved and new_at <= t);
@@ -150,7 +154,8 @@ end $$;
 
 -- Replaces the envelope of a task, and forgets what workers have changed in the former one.
 create or replace function asynqueue.replace(wanted bigint, bytes bytea) returns void
-language plpgsql volatile as $$
+language plpgsql volatile
+set enable_seqscan = off set plan_cache_mode = force_generic_plan set jit = off as $$
 begin
     update asynqueue.task set envelope = bytes where turn = wanted;
     delete from asynqueue.change where turn = wanted;
@@ -160,7 +165,8 @@ end $$;
 create or replace function asynqueue.add(
     name text, new_id bytea, bytes bytea, new_rank smallint, new_key text, new_holds smallint)
 returns table (turn bigint, queue integer)
-language plpgsql volatile as $$
+language plpgsql volatile
+set enable_seqscan = off set plan_cache_mode = force_generic_plan set jit = off as $$
 declare
     number integer := asynqueue.queue_of(name);
 begin
@@ -183,15 +189,16 @@ create or replace function asynqueue.complete(
     name text, of_id bytea, of_token bigint, waits bigint, new_changes bytea, new_envelope bytea, new_result bytea,
     fixed bigint)
 returns table (outcome smallint, awaited boolean)
-language plpgsql volatile as $$
+language plpgsql volatile
+set enable_seqscan = off set plan_cache_mode = force_generic_plan set jit = off as $$
 declare
     t bigint := asynqueue.now_at(fixed);
     wanted bigint;
     number integer;
 begin
     select k.turn, k.queue into wanted, number
-    from asynqueue.task k join asynqueue.queue q on q.id = k.queue
-    where q.name = complete.name and k.id = of_id;
+    from asynqueue.task k
+    where k.queue = (select q.id from asynqueue.queue q where q.name = complete.name) and k.id = of_id;
     delete from asynqueue.lease where turn = wanted and token = of_token;
     if not found then
         outcome := case when exists (select from asynqueue.settled where token = of_token) then 2 else 0 end;
@@ -231,7 +238,8 @@ create or replace function asynqueue.put_into_group(
     wanted bigint, of_queue integer, of_id bytea, of_event text, of_name text, first_member bytea, of_tries integer,
     wait bigint, since bigint, size integer, max_delay bigint, grace bigint)
 returns bigint
-language plpgsql volatile as $$
+language plpgsql volatile
+set enable_seqscan = off set plan_cache_mode = force_generic_plan set jit = off as $$
 declare
     before bigint := asynqueue.first_group_due(of_queue);
     number integer := asynqueue.group_of(of_queue, of_event, of_name, first_member, of_tries, wait, since);

@@ -27,6 +27,10 @@ declare
     one record;
     refused jsonb;
     vanished integer;
+    ords integer[];
+    queues_of integer[];
+    dues_of bigint[];
+    are_members boolean[];
     i integer;
 begin
     if again then
@@ -49,23 +53,23 @@ begin
         insert into asynqueue.task (turn, queue, rank, id, envelope)
         select base + u.ord, queues[u.q], u.rank, u.id, u.envelope
         from unnest(of, ranks, ids, envelopes) with ordinality u(q, rank, id, envelope, ord)
-        -- So that calls do not wait for each other in a circle.
-        order by u.q, u.id
         on conflict (queue, id) do nothing;
         get diagnostics accepted = row_count;
         while accepted < total loop
-            select jsonb_agg(jsonb_build_object('n', u.ord, 'why', 1, 'state', asynqueue.state_of(k.turn)))
+            select jsonb_agg(jsonb_build_object('n', k.ord, 'why', 1, 'state', asynqueue.state_of(k.turn)))
                 filter (where k.turn is not null), count(*) filter (where k.turn is null)
             into refused, vanished
-            from unnest(of, ids) with ordinality u(q, id, ord)
-            left join asynqueue.task k on k.queue = queues[u.q] and k.id = u.id
-            where k.turn is distinct from base + u.ord;
+            from (
+                select u.ord, (
+                    select k.turn from asynqueue.task k where k.queue = queues[u.q] and k.id = u.id) as turn
+                from unnest(of, ids) with ordinality u(q, id, ord) offset 0) k
+            where k.turn is distinct from base + k.ord;
             exit when vanished = 0;
             -- A task with this id has ended between the two statements.
             insert into asynqueue.task (turn, queue, rank, id, envelope)
             select base + u.ord, queues[u.q], u.rank, u.id, u.envelope
             from unnest(of, ranks, ids, envelopes) with ordinality u(q, rank, id, envelope, ord)
-            where not exists (select from asynqueue.task k where k.queue = queues[u.q] and k.id = u.id)
+            where (select k.turn from asynqueue.task k where k.queue = queues[u.q] and k.id = u.id) is null
             order by u.q, u.id
             on conflict (queue, id) do nothing;
             get diagnostics i = row_count;
@@ -130,25 +134,30 @@ begin
     from asynqueue.task k, lateral (select (k.turn - base)::integer as ord) o
     where k.turn > base + pending and k.turn <= base + total
         and coalesce(dues[o.ord], t + delays[o.ord], t) > t and (groups is null or groups[o.ord] is null);
+    select array_agg(k.ord), array_agg(k.queue), array_agg(k.due), array_agg(k.is_member)
+    into ords, queues_of, dues_of, are_members
+    from (
+        select (k.turn - base)::integer as ord, k.queue,
+            (select l.at from asynqueue.later l where l.turn = k.turn) as due,
+            (select m.turn from asynqueue.member m where m.turn = k.turn) is not null as is_member
+        from asynqueue.task k where k.turn > base and k.turn <= base + total offset 0) k;
     insert into asynqueue.tally (queue, pending, scheduled, aggregating)
-    select k.queue, count(*) filter (where l.turn is null and m.turn is null), count(l.turn), count(m.turn)
-    from asynqueue.task k left join asynqueue.later l using (turn) left join asynqueue.member m using (turn)
-    where k.turn > base and k.turn <= base + total group by k.queue;
+    select k.queue, count(*) filter (where k.due is null and not k.is_member), count(k.due),
+        count(*) filter (where k.is_member)
+    from unnest(queues_of, dues_of, are_members) k(queue, due, is_member) group by k.queue;
 
     return query
-        select d.ord::integer, 0::smallint, null::smallint, null::bytea, d.at, null::text
+        select d.ord, 0::smallint, null::smallint, null::bytea, d.at, null::text
         from (
-            select min(k.turn - base) as ord, min(l.at) as at from asynqueue.task k join asynqueue.later l using (turn)
-            where k.turn > base and k.turn <= base + total group by k.queue) d
+            select min(k.ord) as ord, min(k.due) as at from unnest(ords, queues_of, dues_of) k(ord, queue, due)
+            where k.due is not null group by k.queue) d
         where d.at < coalesce(first_dues[of[d.ord]], 9223372036854775807);
     return query
-        select p.ord::integer, 4::smallint, null::smallint, null::bytea, null::bigint, heads[of[p.ord]]
+        select p.ord, 4::smallint, null::smallint, null::bytea, null::bigint, heads[of[p.ord]]
         from (
-            select k.queue, min(k.turn - base) as ord from asynqueue.task k
-            where k.turn > base and k.turn <= base + total
-                and not exists (select from asynqueue.later l where l.turn = k.turn)
-                and not exists (select from asynqueue.member m where m.turn = k.turn)
-            group by k.queue) p
+            select min(k.ord) as ord, k.queue
+            from unnest(ords, queues_of, dues_of, are_members) k(ord, queue, due, is_member)
+            where k.due is null and not k.is_member group by k.queue) p
         join asynqueue.queue q on q.id = p.queue and not q.paused;
 end $$;
 

@@ -6,6 +6,8 @@ language plpgsql volatile
 set enable_seqscan = off set plan_cache_mode = force_generic_plan set jit = off as $$
 declare
     t bigint := asynqueue.now_at(fixed);
+    queues integer[];
+    found_turns bigint[];
     ords integer[];
     turns bigint[];
     one record;
@@ -15,18 +17,24 @@ begin
     perform set_config('synchronous_commit', 'off', true);
     -- Without waiting for one that is locked: the others must not end in the meantime, and a call that settles leases in
     -- another order may wait for this one.
+    queues := array(select (select q.id from asynqueue.queue q where q.name = u.name) from unnest(names) u(name));
+    found_turns := array(
+        select (select k.turn from asynqueue.task k where k.queue = queues[u.q] and k.id = u.id)
+        from unnest(of, ids) u(q, id));
     select coalesce(array_agg(c.ord), '{}'), coalesce(array_agg(c.turn), '{}') into ords, turns from (
-        select u.ord::integer as ord, l.turn from unnest(of, ids, tokens) with ordinality u(q, id, token, ord)
-        join asynqueue.queue q on q.name = names[u.q] join asynqueue.task k on k.queue = q.id and k.id = u.id
-        join asynqueue.lease l on l.turn = k.turn and l.token = u.token
-        order by l.turn for update of l skip locked) c;
+        select u.ord::integer as ord, l.turn from (
+            select * from unnest(found_turns, tokens) with ordinality u(turn, token, ord) order by u.turn) u
+        cross join lateral (
+            select l.turn from asynqueue.lease l where l.turn = u.turn and l.token = u.token
+            offset 0 for update skip locked) l) c;
     update asynqueue.lease l set until = t + lasts where l.turn = any(turns);
     if cardinality(ords) < cardinality(ids) then
         for one in
             select u.ord::integer as ord, l.turn, l.token, l.until
-            from unnest(of, ids, tokens) with ordinality u(q, id, token, ord)
-            join asynqueue.queue q on q.name = names[u.q] join asynqueue.task k on k.queue = q.id and k.id = u.id
-            join asynqueue.lease l on l.turn = k.turn and l.token = u.token
+            from unnest(found_turns, tokens) with ordinality u(turn, token, ord)
+            cross join lateral (
+                select l.turn, l.token, l.until from asynqueue.lease l
+                where l.turn = u.turn and l.token = u.token offset 0) l
             where not u.ord = any(ords) order by l.turn
         loop
             begin
@@ -65,10 +73,11 @@ begin
     select distinct on (h.turn) h.turn, h.report
     from (
         select l.turn, u.report, u.ord from unnest(of, ids, tokens, reports) with ordinality u(q, id, token, report, ord)
-        join asynqueue.queue q on q.name = names[u.q]
-        join asynqueue.task k on k.queue = q.id and k.id = u.id
-        join asynqueue.lease l on l.turn = k.turn and l.token = u.token
-        for key share of l) h
+        cross join lateral (
+            select k.turn from asynqueue.task k where k.id = u.id
+                and k.queue = (select q.id from asynqueue.queue q where q.name = names[u.q]) offset 0) k
+        cross join lateral (
+            select l.turn from asynqueue.lease l where l.turn = k.turn and l.token = u.token offset 0 for key share) l) h
     order by h.turn, h.ord desc
     on conflict (turn) do update set progress = excluded.progress;
 end $$;

@@ -66,29 +66,37 @@ begin
                         least(c.last, c.last - (c.upto - wanted)::bigint) as cut
                     from counted c where c.upto - (c.last - c.first + 1) < wanted),
                 gone as (
-                    delete from asynqueue.ready r using cut c
-                    where r.queue = number and r.rank = c.rank and r.place = c.place and c.cut = c.last),
+                    delete from asynqueue.ready r
+                    where r.queue = number and r.rank = any(array(select c.rank from cut c where c.cut = c.last))
+                        and r.place = any(array(select c.place from cut c where c.cut = c.last))),
+                -- At most one.
                 rest as (
-                    update asynqueue.ready r set place = r.place + (c.cut - c.first + 1), first = c.cut + 1
-                    from cut c where r.queue = number and r.rank = c.rank and r.place = c.place and c.cut < c.last),
+                    update asynqueue.ready r
+                    set place = r.place + (select c.cut - c.first + 1 from cut c where c.cut < c.last),
+                        first = (select c.cut + 1 from cut c where c.cut < c.last)
+                    where r.queue = number and r.rank = (select c.rank from cut c where c.cut < c.last)
+                        and r.place = (select c.place from cut c where c.cut < c.last)),
                 tasks as materialized (
-                    select k.turn, k.id, k.envelope, k.key, k.holds, c.at, c.rank, c.place
-                    from cut c join asynqueue.task k on k.turn >= c.first and k.turn <= c.cut),
-                leased as (
-                    insert into asynqueue.lease as l (turn, queue, token, until, worker)
-                    select k.turn, number,
-                        tokens + leased + row_number() over (order by k.rank, k.place, k.turn) - 1,
-                        t + lasts, lease.worker
-                    from tasks k
-                    returning l.turn, l.token),
+                    select k.*, c.at,
+                        tokens + leased + row_number() over (order by c.rank, c.place, k.turn) - 1 as token
+                    from cut c cross join lateral (
+                        select k.turn, k.id, k.envelope, k.key, k.holds
+                        from asynqueue.task k where k.turn >= c.first and k.turn <= c.cut offset 0) k),
+                begun as (
+                    insert into asynqueue.lease (turn, queue, token, until, worker)
+                    select k.turn, number, k.token, t + lasts, lease.worker from tasks k),
                 -- A unique lock that is locked has ended, and is being taken by another task.
                 ended as (
-                    select l.key from asynqueue.lock l join tasks k on l.key = k.key and l.holder = k.id
-                    where k.holds = 1 and l.queue = number for update of l skip locked),
-                started as (delete from asynqueue.lock l using ended e where l.queue = number and l.key = e.key)
+                    select l.key from tasks k cross join lateral (
+                        select l.key from asynqueue.lock l
+                        where l.queue = number and l.key = k.key and l.holder = k.id offset 0 for update skip locked) l
+                    where k.holds = 1),
+                started as (
+                    delete from asynqueue.lock l
+                    where l.queue = number and l.key = any(array(select e.key from ended e)))
                 select i, k.id, k.envelope,
-                    (select c.changes from asynqueue.change c where c.turn = k.turn), l.token, k.at, t
-                from tasks k join leased l using (turn) order by l.token;
+                    (select c.changes from asynqueue.change c where c.turn = k.turn), k.token, k.at, t
+                from tasks k order by k.token;
             get diagnostics taken = row_count;
             is_locked := ranks is null;
             if taken > 0 then
@@ -123,5 +131,7 @@ begin
             where l.turn = h.turn and l.token = h.token returning h.n, l.turn, l.token)
         select e.n, k.id, k.envelope,
             (select c.changes from asynqueue.change c where c.turn = k.turn), e.token, t, t
-        from extended e join asynqueue.task k using (turn) order by e.token;
+        from extended e cross join lateral (
+            select k.turn, k.id, k.envelope from asynqueue.task k where k.turn = e.turn offset 0) k
+        order by e.token;
 end $$;

@@ -20,14 +20,21 @@ declare
     t bigint := asynqueue.now_at(fixed);
     hours integer := (t / 3600000)::integer;
     queues integer[];
+    found_turns bigint[];
+    wanted bigint[];
+    ended bigint[];
+    ended_tokens bigint[];
     ords integer[];
     turns bigint[];
-    reclaimed bigint[];
+    done bigint[];
+    locked record;
+    reclaimed bigint[] := '{}';
     blocked integer[] := '{}';
     reasons text[] := '{}';
     known integer[] := '{}';
     refused jsonb;
     is_late boolean;
+    i integer;
     waited integer[] := '{}';
     heads text[];
     dues bigint[];
@@ -50,31 +57,43 @@ begin
             where s.token = u.token and not u.expired returning u.ord)
         select coalesce(array_agg(g.ord), '{}') into known from gone g;
     end if;
+    found_turns := array(
+        select (select k.turn from asynqueue.task k where k.queue = queues[u.q] and k.id = u.id)
+        from unnest(of, ids) u(q, id));
+    wanted := found_turns;
     if exists (select from asynqueue.running where cancel is not null) then
         select coalesce(array_agg(u.ord), '{}'), coalesce(array_agg(r.cancel), '{}') into blocked, reasons
-        from unnest(of, ids, tokens, kinds, is_cancelled) with ordinality u(q, id, token, kind, cancelled, ord)
-        join asynqueue.task k on k.queue = queues[u.q] and k.id = u.id
-        join asynqueue.lease l on l.turn = k.turn and l.token = u.token
-        join asynqueue.running r on r.turn = k.turn and r.cancel is not null
-        where u.kind between 3 and 7 and not u.cancelled;
+        from unnest(found_turns, tokens, kinds, is_cancelled) with ordinality u(turn, token, kind, cancelled, ord)
+        join asynqueue.running r on r.turn = u.turn and r.cancel is not null
+        where u.kind between 3 and 7 and not u.cancelled
+            and (select l.token from asynqueue.lease l where l.turn = u.turn) = u.token;
     end if;
-
     if true = any(if_expired) then
         -- A lease that is locked is being extended, or completed in a transaction of its handler that may stay open.
         reclaimed := array(
-            select l.turn from unnest(of, ids, tokens, if_expired) u(q, id, token, expired)
-            join asynqueue.task k on k.queue = queues[u.q] and k.id = u.id
-            join asynqueue.lease l on l.turn = k.turn and l.token = u.token
-            where u.expired and l.until <= t order by l.turn for update of l skip locked);
+            select l.turn from (
+                select u.turn, u.token from unnest(found_turns, tokens, if_expired) u(turn, token, expired)
+                where u.expired order by u.turn) u
+            cross join lateral (
+                select l.turn from asynqueue.lease l where l.turn = u.turn and l.token = u.token and l.until <= t
+                offset 0 for update skip locked) l);
     end if;
-    with ended as (
-        delete from asynqueue.lease l
-        using unnest(of, ids, tokens, if_expired) with ordinality u(q, id, token, expired, ord), asynqueue.task k
-        where k.queue = queues[u.q] and k.id = u.id and l.turn = k.turn and l.token = u.token
-            and (not u.expired or l.turn = any(reclaimed)) and not u.ord = any(blocked)
-        returning u.ord, l.turn)
-    select array_agg(e.ord), array_agg(e.turn) into ords, turns from ended e;
-    if coalesce(cardinality(ords), 0) < cardinality(ids) then
+    if cardinality(blocked) > 0 or true = any(if_expired) then
+        wanted := array(
+            select case when not u.ord = any(blocked) and (not u.expired or u.turn = any(reclaimed)) then u.turn end
+            from unnest(found_turns, if_expired) with ordinality u(turn, expired, ord));
+    end if;
+
+    with gone as (
+        delete from asynqueue.lease l where l.turn = any(wanted) and l.token = any(tokens) returning l.turn, l.token)
+    select array_agg(g.turn), array_agg(g.token) into ended, ended_tokens from gone g;
+    if cardinality(ended) = cardinality(ids) then
+        ords := array(select generate_series(1, cardinality(ids)));
+        turns := found_turns;
+    else
+        select array_agg(u.ord), array_agg(u.turn) into ords, turns
+        from unnest(wanted, tokens) with ordinality u(turn, token, ord)
+        join unnest(ended, ended_tokens) g(turn, token) using (turn, token);
         select jsonb_agg(jsonb_build_object(
             'n', o,
             'outcome', case when o = any(known) then 3 when o = any(blocked) then 2 else 0 end,
@@ -88,11 +107,9 @@ begin
     end if;
 
     if exists (select from asynqueue.running) then
-        with gone as (
-            delete from asynqueue.running r using unnest(ords, turns) e(ord, turn)
-            where r.turn = e.turn returning e.ord, r.cancel)
-        select bool_or(g.cancel is not null and kinds[g.ord] between 3 and 7 and not is_cancelled[g.ord])
-        into is_late from gone g;
+        with gone as (delete from asynqueue.running r where r.turn = any(turns) returning r.turn, r.cancel),
+        cancelled as (select ords[array_position(turns, g.turn)] as ord from gone g where g.cancel is not null)
+        select bool_or(kinds[c.ord] between 3 and 7 and not is_cancelled[c.ord]) into is_late from cancelled c;
         if is_late then
             -- Requested while this call waited for the lease: made again, it sees the request.
             raise exception using errcode = '40001', message = 'a cancellation was requested meanwhile';
@@ -100,30 +117,29 @@ begin
     end if;
     -- Completed or dropped. A caller that starts to wait locks the row, so its own row is seen below, or it finds no task.
     if 1 = any(kinds) or 8 = any(kinds) then
-        with gone as (
-            delete from asynqueue.task k using unnest(ords, turns) e(ord, turn)
-            where k.turn = e.turn and kinds[e.ord] in (1, 8)
-            returning k.turn, k.queue, k.id, k.key, k.holds),
-        -- One that is locked has ended, and is being taken by another task.
-        released as (
-            select l.queue, l.key from asynqueue.lock l join gone g on l.queue = g.queue and l.key = g.key
-            where g.holds <> 3 and l.holder = g.id order by l.queue, l.key for update of l skip locked)
-        delete from asynqueue.lock l using released g where l.queue = g.queue and l.key = g.key;
+        done := array(select e.turn from unnest(ords, turns) e(ord, turn) where kinds[e.ord] in (1, 8));
+        for locked in
+            with gone as (
+                delete from asynqueue.task k where k.turn = any(done) returning k.queue, k.id, k.key, k.holds)
+            select g.queue, g.key, g.id from gone g where g.key is not null and g.holds <> 3 order by g.queue, g.key
+        loop
+            perform asynqueue.release_lock(locked.queue, locked.key, locked.id);
+        end loop;
         if has_changes then
-            delete from asynqueue.change c using unnest(ords, turns) e(ord, turn)
-            where c.turn = e.turn and kinds[e.ord] in (1, 8);
+            delete from asynqueue.change c where c.turn = any(done);
         end if;
     end if;
     if 2 = any(kinds) or 7 = any(kinds) then
-        perform from asynqueue.task k where k.turn in (
-            select e.turn from unnest(ords, turns) e(ord, turn) where kinds[e.ord] in (2, 7)) for update;
+        perform from asynqueue.task k where k.turn = any(array(
+            select e.turn from unnest(ords, turns) e(ord, turn) where kinds[e.ord] in (2, 7))) for update;
     end if;
     if exists (select from asynqueue.waiter) then
-        with heard as (
-            delete from asynqueue.waiter w using unnest(ords) e(ord)
-            where w.queue = queues[of[e.ord]] and w.id = ids[e.ord] and kinds[e.ord] in (1, 2, 7, 8)
-            returning e.ord)
-        select coalesce(array_agg(h.ord), '{}') into waited from heard h;
+        for i in select e.ord from unnest(ords) e(ord) where kinds[e.ord] in (1, 2, 7, 8) loop
+            delete from asynqueue.waiter w where w.queue = queues[of[i]] and w.id = ids[i];
+            if found then
+                waited := waited || i;
+            end if;
+        end loop;
         insert into asynqueue."end" as o (queue, id, at, result)
         select queues[of[e.ord]], ids[e.ord], t, results[e.ord] from unnest(waited) e(ord) where kinds[e.ord] = 1
         on conflict (queue, id) do update set at = excluded.at, result = excluded.result;
@@ -171,10 +187,17 @@ language plpgsql volatile
 set enable_seqscan = off set plan_cache_mode = force_generic_plan set jit = off as $$
 declare
     place bigint := nextval('asynqueue.block');
+    one record;
     i integer;
 begin
-    update asynqueue.task k set envelope = envelopes[e.ord] from unnest(ords, turns) e(ord, turn)
-    where k.turn = e.turn and envelopes[e.ord] is not null and kinds[e.ord] between 2 and 7;
+    if envelopes is not null then
+        for one in
+            select e.ord, e.turn from unnest(ords, turns) e(ord, turn)
+            where envelopes[e.ord] is not null and kinds[e.ord] between 2 and 7
+        loop
+            update asynqueue.task k set envelope = envelopes[one.ord] where k.turn = one.turn;
+        end loop;
+    end if;
     insert into asynqueue.change as c (turn, changes, result)
     select e.turn, coalesce(changes[e.ord], case when envelopes[e.ord] is null then (
         select o.changes from asynqueue.change o where o.turn = e.turn) end), results[e.ord]
@@ -183,22 +206,29 @@ begin
         and (changes[e.ord] is not null or envelopes[e.ord] is not null or kinds[e.ord] = 2)
     on conflict (turn) do update set changes = excluded.changes, result = excluded.result;
     insert into asynqueue.later (turn, queue, state, rank, at)
-    select k.turn, k.queue,
+    select e.turn, k.queue,
         case kinds[e.ord] when 2 then 5 when 3 then 4 when 4 then 3 else 6 end, k.rank,
         case kinds[e.ord] when 7 then t else t + waits[e.ord] end
-    from unnest(ords, turns) e(ord, turn) join asynqueue.task k on k.turn = e.turn
+    from unnest(ords, turns) e(ord, turn)
+    cross join lateral (select k.queue, k.rank from asynqueue.task k where k.turn = e.turn offset 0) k
     where kinds[e.ord] in (2, 3, 4, 7);
     -- Of several tasks before the others, the last one is the first.
     insert into asynqueue.ready (queue, rank, place, first, last, at)
     select k.queue, k.rank, case kinds[e.ord] when 5 then place + e.ord - 1 else -(place + e.ord - 1) end,
-        k.turn, k.turn, t
-    from unnest(ords, turns) e(ord, turn) join asynqueue.task k on k.turn = e.turn
+        e.turn, e.turn, t
+    from unnest(ords, turns) e(ord, turn)
+    cross join lateral (select k.queue, k.rank from asynqueue.task k where k.turn = e.turn offset 0) k
     where kinds[e.ord] in (5, 6);
-    with released as (
-        select l.queue, l.key from unnest(ords, turns) e(ord, turn) join asynqueue.task k on k.turn = e.turn
-        join asynqueue.lock l on l.queue = k.queue and l.key = k.key and l.holder = k.id
-        where kinds[e.ord] in (2, 7) and k.holds <> 3 order by l.queue, l.key for update of l skip locked)
-    delete from asynqueue.lock l using released g where l.queue = g.queue and l.key = g.key;
+    if 2 = any(kinds) or 7 = any(kinds) then
+        for one in
+            select k.queue, k.key, k.id from unnest(ords, turns) e(ord, turn)
+            cross join lateral (
+                select k.queue, k.key, k.id from asynqueue.task k where k.turn = e.turn and k.holds <> 3 offset 0) k
+            where kinds[e.ord] in (2, 7) order by k.queue, k.key
+        loop
+            perform asynqueue.release_lock(one.queue, one.key, one.id);
+        end loop;
+    end if;
     if keys is not null then
         for i in select o from unnest(ords) o order by names[of[o]] collate "C", keys[o], o loop
             if keys[i] is not null then

@@ -28,16 +28,15 @@ begin
                 numbered as (
                     select f.turn, row_number() over (order by f.at, f.retry, f.turn) as ord from found f
                     order by f.at, f.retry, f.turn limit at_most),
-                locked as (
-                    select l.turn, d.ord from asynqueue.later l join numbered d using (turn)
-                    where l.state in (3, 4) and l.at <= t for update of l skip locked),
-                gone as (
-                    delete from asynqueue.later l using locked d where l.turn = d.turn
-                    returning l.turn, l.rank, l.state, d.ord),
+                locked as materialized (
+                    select l.*, d.ord from numbered d cross join lateral (
+                        select l.turn, l.rank, l.state from asynqueue.later l
+                        where l.turn = d.turn and l.state in (3, 4) and l.at <= t offset 0 for update skip locked) l),
+                gone as (delete from asynqueue.later l where l.turn = any(array(select d.turn from locked d))),
                 listed as (
                     insert into asynqueue.ready (queue, rank, place, first, last, at)
-                    select number, g.rank, place + g.ord, g.turn, g.turn, t from gone g)
-                select count(*), count(*) filter (where g.state = 4) into moved, retried from gone g;
+                    select number, d.rank, place + d.ord, d.turn, d.turn, t from locked d)
+                select count(*), count(*) filter (where d.state = 4) into moved, retried from locked d;
                 if moved > 0 then
                     insert into asynqueue.tally (queue, pending, scheduled, retry)
                     values (number, moved, retried - moved, -retried);
@@ -64,7 +63,7 @@ begin
         select l.turn from asynqueue.later l
         where l.queue = number and l.state = of_state and l.at <= until order by l.at, l.turn limit at_most
         for update skip locked),
-    gone as (delete from asynqueue.later l using old o where l.turn = o.turn returning l.turn)
+    gone as (delete from asynqueue.later l where l.turn = any(array(select o.turn from old o)) returning l.turn)
     select coalesce(array_agg(g.turn), '{}') into turns from gone g;
     delete from asynqueue.task k where k.turn = any(turns);
     delete from asynqueue.change c where c.turn = any(turns);

@@ -95,7 +95,7 @@ async fn a_call_on_a_standby_is_an_error_that_names_the_remedy() {
     assert_eq!(
         error.to_string(),
         format!(
-            "the broker is unavailable: 127.0.0.1:{}: cannot execute nextval() in a read-only transaction: this server is a \
+            "the broker is unavailable: 127.0.0.1:{}: cannot execute INSERT in a read-only transaction: this server is a \
              standby, or the role has `default_transaction_read_only`; list all servers in the URL, with \
              `target_session_attrs=read-write`, or remove the setting",
             standby.port()
