@@ -50,11 +50,17 @@ begin
             array(select asynqueue.first_group_due(u.q) from unnest(queues) with ordinality u(q, ord) order by u.ord);
     end if;
     if keys is null and guards is null and groups is null then
-        insert into asynqueue.task (turn, queue, rank, id, envelope)
-        select base + u.ord, queues[u.q], u.rank, u.id, u.envelope
-        from unnest(of, ranks, ids, envelopes) with ordinality u(q, rank, id, envelope, ord)
-        on conflict (queue, id) do nothing;
-        get diagnostics accepted = row_count;
+        accepted := 0;
+        -- Generated ids are in no other call.
+        if not (select bool_or(octet_length(u.id) <> 16) from unnest(ids) u(id)) then
+            insert into asynqueue.task (turn, queue, rank, id, envelope)
+            select base + u.ord, queues[u.q], u.rank, u.id, u.envelope
+            from unnest(of, ranks, ids, envelopes) with ordinality u(q, rank, id, envelope, ord)
+            on conflict (queue, id) do nothing;
+            get diagnostics accepted = row_count;
+        end if;
+        -- A task with the same id may end between two statements. Ids of callers are in one order, so that calls do not
+        -- wait for each other in a circle.
         while accepted < total loop
             select jsonb_agg(jsonb_build_object('n', k.ord, 'why', 1, 'state', asynqueue.state_of(k.turn)))
                 filter (where k.turn is not null), count(*) filter (where k.turn is null)
@@ -65,7 +71,6 @@ begin
                 from unnest(of, ids) with ordinality u(q, id, ord) offset 0) k
             where k.turn is distinct from base + k.ord;
             exit when vanished = 0;
-            -- A task with this id has ended between the two statements.
             insert into asynqueue.task (turn, queue, rank, id, envelope)
             select base + u.ord, queues[u.q], u.rank, u.id, u.envelope
             from unnest(of, ranks, ids, envelopes) with ordinality u(q, rank, id, envelope, ord)
@@ -203,7 +208,7 @@ begin
         holder := asynqueue.take_lock(of_queue, new_key, new_id, t + ttl, t);
         exit when holder is null;
         select asynqueue.state_of(k.turn) into state
-        from asynqueue.task k where k.queue = of_queue and k.id = accept.holder;
+        from asynqueue.task k where k.queue = of_queue and k.id = accept.holder and k.turn <> new_turn;
         -- A holder that has ended keeps its lock for its time, or has released it in the meantime.
         if not found then
             perform from asynqueue.lock l

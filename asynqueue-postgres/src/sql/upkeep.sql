@@ -123,7 +123,7 @@ begin
         select q.id into number from asynqueue.queue q where q.name = names[i];
         if number is not null then
             -- Of two calls that count the same tasks, the other would delete as many of the next ones.
-            is_alone := pg_try_advisory_xact_lock(1634956658, number);
+            is_alone := pg_try_advisory_xact_lock(1634956658, asynqueue.lock_of(number));
             select q.archived + coalesce(
                 (select sum(y.archived) from asynqueue.tally y where y.queue = number), 0) into archived
             from asynqueue.queue q where q.id = number;
