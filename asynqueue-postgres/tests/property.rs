@@ -13,7 +13,7 @@ use proptest::test_runner::{Config, TestRunner};
 
 const CASES: u32 = 32;
 
-const HISTORIES: u64 = 30;
+const HISTORIES: u64 = 200;
 
 /// A handle on a schema, as another process has one.
 async fn handle(url: &str, clock: &TestClock) -> PostgresBroker {

@@ -71,6 +71,8 @@ begin
                 from unnest(of, ids) with ordinality u(q, id, ord) offset 0) k
             where k.turn is distinct from base + k.ord;
             exit when vanished = 0;
+            -- One that was refused may be accepted now.
+            refused := null;
             insert into asynqueue.task (turn, queue, rank, id, envelope)
             select base + u.ord, queues[u.q], u.rank, u.id, u.envelope
             from unnest(of, ranks, ids, envelopes) with ordinality u(q, rank, id, envelope, ord)

@@ -33,9 +33,13 @@ fn unique_tasks(round: usize, by: usize) -> Vec<NewTask> {
     let keys = (0..100).map(|key| if by == 0 { key } else { 99 - key });
     let task = |key: usize| {
         let mut task = common::task_of(&format!("{by}-{round}-{key}"));
-        task.envelope.queue = if key % 2 == 0 { "q" } else { "a" }.into();
+        task.envelope.queue = if key.is_multiple_of(2) { "q" } else { "a" }.into();
         let options = std::sync::Arc::make_mut(&mut task.envelope.options);
-        options.priority = if (key / 2 + by) % 2 == 0 { 3 } else { 7 };
+        options.priority = if (key / 2 + by).is_multiple_of(2) {
+            3
+        } else {
+            7
+        };
         let key = UniqueKey::new(format!("key-{}", key * 37 % 100));
         let lock = UniqueLock::new(key, UniqueUntil::Success, Duration::from_secs(3_600));
         task.envelope.unique = Some(Box::new(lock));

@@ -250,7 +250,7 @@ async fn a_task_refused_in_an_open_transaction_does_not_delay_the_one_that_holds
         let refused = broker
             .enqueue_in(&tx, refused.prepare().expect("prepared"))
             .await;
-        refused.err().expect("the lock is held");
+        refused.expect_err("the lock is held");
         let leased = common::lease(broker, 1).await.expect("leased");
         let settled = common::complete(broker, &leased[0]).await;
         assert_eq!(settled.expect("an outcome"), Settled::Recorded);

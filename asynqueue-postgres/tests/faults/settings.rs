@@ -41,8 +41,7 @@ async fn a_call_that_waits_longer_than_a_limit_of_the_role_fails_alone() {
         let error = producer
             .enqueue(Once(0))
             .await
-            .err()
-            .expect("it waits too long");
+            .expect_err("it waits too long");
         let is_temporary = matches!(&error, EnqueueError::Broker(error) if error.is_temporary());
         assert!(is_temporary, "{error:?}");
         assert!(error.to_string().contains(expected), "{error}");
@@ -108,7 +107,7 @@ async fn without_a_free_connection_the_error_names_the_remedy_and_work_resumes_w
         "{error}"
     );
     let error = PostgresBroker::connect(common::options(&url)).await;
-    let error = error.err().expect("no connection").to_string();
+    let error = error.expect_err("no connection").to_string();
     assert!(error.contains("raise `max_connections`"), "{error}");
     drop(others);
     eventually("a connection is free", async || broker.ping().await.is_ok()).await;
