@@ -1,19 +1,12 @@
-//! Random operations: PostgreSQL behaves as the in-memory broker and the model, also with concurrent callers.
+//! Random operations: PostgreSQL behaves as the in-memory broker and the model.
 
-use std::sync::Arc;
-
-use asynqueue_conformance::{
-    history::{self, Plan, Promises},
-    property,
-};
+use asynqueue_conformance::property;
 use asynqueue_core::{broker::SharedBroker, memory::MemoryBroker, testing::TestClock};
 use asynqueue_postgres::{PostgresBroker, PostgresOptions};
 use asynqueue_test_servers::Postgres;
 use proptest::test_runner::{Config, TestRunner};
 
 const CASES: u32 = 32;
-
-const HISTORIES: u64 = 200;
 
 /// A handle on a schema, as another process has one.
 async fn handle(url: &str, clock: &TestClock) -> PostgresBroker {
@@ -54,24 +47,4 @@ fn postgres_behaves_as_the_in_memory_broker() {
             Ok(())
         })
         .expect("PostgreSQL behaves as the in-memory broker");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn concurrent_calls_of_several_handles_are_linearizable() {
-    let server = Postgres::shared().await;
-    let promises = Promises {
-        leases_in_order: false,
-        refuses_in_order: false,
-        ..Promises::default()
-    };
-    for seed in 0..HISTORIES {
-        let (url, clock) = (server.new_schema(), TestClock::default());
-        let mut handles = Vec::new();
-        for _ in 0..3 {
-            handles.push(Arc::new(handle(&url, &clock).await));
-        }
-        let plan = Plan::new(seed).promises(promises);
-        let judged = history::check_store(&handles, &plan, &()).await;
-        judged.expect("the calls have an order");
-    }
 }
