@@ -41,8 +41,8 @@ impl PostgresBroker {
         let mut left = request.clone();
         loop {
             let wanted = left.max.min(MAX_CHUNK);
-            let rows = match self.lease_some(&left).await {
-                Ok(rows) => rows,
+            let (rows, is_again) = match self.lease_some(&left).await {
+                Ok(leased) => leased,
                 // Tasks that are leased must reach the caller.
                 Err(_) if left.max < request.max => break,
                 Err(error) => return Err(error),
@@ -67,7 +67,7 @@ impl PostgresBroker {
                 list.push(task);
             }
             left.max = left.max.saturating_sub(rows.len());
-            if rows.len() < wanted || left.max == 0 {
+            if (rows.len() < wanted && !is_again) || left.max == 0 {
                 break;
             }
         }
@@ -75,7 +75,8 @@ impl PostgresBroker {
         Ok(queues)
     }
 
-    async fn lease_some(&self, request: &LeaseRequest) -> Result<Vec<Row>, BrokerError> {
+    /// Leased tasks, and whether they are those of the last call, which may have left some.
+    async fn lease_some(&self, request: &LeaseRequest) -> Result<(Vec<Row>, bool), BrokerError> {
         let call = Call::new(
             LEASE,
             [
@@ -89,7 +90,8 @@ impl PostgresBroker {
         );
         // If the response to the last call never came, this one returns what it has leased.
         let lane = self.link().leases.again_or_next(0);
-        self.link().call_in(lane, call).await
+        let is_again = lane.is_again();
+        Ok((self.link().call_in(lane, call).await?, is_again))
     }
 
     pub(super) async fn extend_all(

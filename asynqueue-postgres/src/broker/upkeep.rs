@@ -41,7 +41,10 @@ impl PostgresBroker {
         }
         let broker = self.clone();
         let adding = async move {
-            let call = Call::new("select asynqueue.add_up()", []);
+            let call = Call::new(
+                "select asynqueue.add_up(), asynqueue.forget_calls(asynqueue.now_at(null))",
+                [],
+            );
             if let Err(fault) = broker.link().call_once(&call).await {
                 tracing::debug!(
                     ?fault,

@@ -153,6 +153,14 @@ impl Fault {
         }
     }
 
+    /// Whether the call was made before.
+    pub(crate) fn is_made_before(&self) -> bool {
+        match self {
+            Self::Postgres(error) => error.code().is_some_and(|code| code.code() == MADE_BEFORE),
+            _ => false,
+        }
+    }
+
     /// The error of a call. `server` is the address.
     pub(crate) fn into_error(self, server: &str) -> BrokerError {
         let reaction = self.reaction();

@@ -25,7 +25,7 @@ impl PostgresOutbox {
     /// Runs a statement once. Returns its one value, a number.
     async fn count(&self, call: Call) -> Result<u64, OutboxError> {
         let mut once = Once(call);
-        let counted = self.inner.link.change(&mut once).await;
+        let counted = self.inner.link.change_again(&mut once).await;
         Ok(table::unsigned(counted.map_err(failed)?))
     }
 
@@ -64,7 +64,7 @@ impl Outbox for PostgresOutbox {
         let (taken, turn) = match idle {
             Some(idle) => idle,
             None => {
-                let taken = link.change(&mut taking).await;
+                let taken = link.change_again(&mut taking).await;
                 taken.map_err(failed)?
             }
         };

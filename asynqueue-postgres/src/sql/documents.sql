@@ -12,6 +12,10 @@ declare
     found_version bigint;
     kept jsonb;
 begin
+    -- In one order, so that sets do not wait for each other in a circle.
+    perform pg_advisory_xact_lock(1634956656, l.key) from (
+        select distinct hashtext('asynqueue.' || u.space || ':' || u.name) as key
+        from unnest(spaces, names) u(space, name) order by 1) l;
     if again then
         select c.response into kept from asynqueue.call c where c.lane = swap.lane and c.number = swap.call;
         if found then
@@ -21,10 +25,6 @@ begin
             return;
         end if;
     end if;
-    -- In one order, so that sets do not wait for each other in a circle.
-    perform pg_advisory_xact_lock(1634956656, l.key) from (
-        select distinct hashtext('asynqueue.' || u.space || ':' || u.name) as key
-        from unnest(spaces, names) u(space, name) order by 1) l;
     for i in 1..cardinality(names) loop
         select d.version into found_version from asynqueue.document d where d.space = spaces[i] and d.name = names[i];
         ok := ok and (expects[i] is null or expects[i] = coalesce(found_version, 0));

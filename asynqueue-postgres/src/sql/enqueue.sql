@@ -67,7 +67,8 @@ begin
             into refused, vanished
             from (
                 select u.ord, (
-                    select k.turn from asynqueue.task k where k.queue = queues[u.q] and k.id = u.id) as turn
+                    select k.turn from asynqueue.task k where k.queue = queues[u.q] and k.id = u.id
+                    order by k.turn desc limit 1) as turn
                 from unnest(of, ids) with ordinality u(q, id, ord) offset 0) k
             where k.turn is distinct from base + k.ord;
             exit when vanished = 0;
@@ -76,7 +77,8 @@ begin
             insert into asynqueue.task (turn, queue, rank, id, envelope)
             select base + u.ord, queues[u.q], u.rank, u.id, u.envelope
             from unnest(of, ranks, ids, envelopes) with ordinality u(q, rank, id, envelope, ord)
-            where (select k.turn from asynqueue.task k where k.queue = queues[u.q] and k.id = u.id) is null
+            where (
+                select k.turn from asynqueue.task k where k.queue = queues[u.q] and k.id = u.id limit 1) is null
             order by u.q, u.id
             on conflict (queue, id) do nothing;
             get diagnostics i = row_count;

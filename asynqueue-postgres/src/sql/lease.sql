@@ -107,7 +107,8 @@ begin
             end if;
         end loop;
     end loop;
-    if leased > 0 then
+    -- One that is made again is noted in any case: the first request may still arrive.
+    if leased > 0 or again then
         perform asynqueue.note_call(lane, call, t, to_jsonb(tokens));
     end if;
 end $$;

@@ -85,7 +85,10 @@ begin
     end if;
 
     with gone as (
-        delete from asynqueue.lease l where l.turn = any(wanted) and l.token = any(tokens) returning l.turn, l.token)
+        delete from asynqueue.lease l
+        where l.turn = any(wanted) and l.token = any(array(
+            select u.token from unnest(wanted, tokens) u(turn, token) where u.turn is not null))
+        returning l.turn, l.token)
     select array_agg(g.turn), array_agg(g.token) into ended, ended_tokens from gone g;
     if cardinality(ended) = cardinality(ids) then
         ords := array(select generate_series(1, cardinality(ids)));

@@ -156,6 +156,8 @@ begin
         end if;
         return next;
     end loop;
+    -- Reported while the task was completed in a transaction with an older snapshot.
+    delete from asynqueue.running r where (select l.turn from asynqueue.lease l where l.turn = r.turn) is null;
     delete from asynqueue."end" o where o.at < t - 60000;
     delete from asynqueue.waiter w where w.at < t - 3600000;
     delete from asynqueue.settled s where s.at < t - 86400000;

@@ -7,6 +7,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use crate::sync::Mutex;
 
+/// How many lanes without a response are kept for their changes.
+const MOST_UNANSWERED: usize = 64;
+
 /// The lanes of one process.
 #[derive(Debug)]
 pub struct Lanes {
@@ -50,7 +53,13 @@ impl Lanes {
     }
 
     fn next_for(&self, what: u64) -> Used<'_> {
-        let free = self.free.lock().pop();
+        let free = {
+            let mut free = self.free.lock();
+            // The change of a lane without a response may be sent again, while there are not too many.
+            let answered = free.iter().rposition(|lane| lane.unanswered.is_none());
+            let oldest = (free.len() >= MOST_UNANSWERED).then_some(0);
+            answered.or(oldest).map(|place| free.remove(place))
+        };
         let index = free.map_or_else(|| self.made.fetch_add(1, Relaxed), |lane| lane.index);
         let lane = Lane {
             index,
@@ -123,7 +132,11 @@ mod tests {
         drop(first);
         let other = lanes.again_or_next(8);
         assert!(other.number() > unanswered.1);
+        assert_ne!(other.name(), unanswered.0);
         other.answered();
+        for what in 100..200 {
+            drop(lanes.again_or_next(what));
+        }
         // Its lane has advanced, so the change cannot be sent again in it.
         assert!(lanes.again_or_next(7).number() > unanswered.1);
 
