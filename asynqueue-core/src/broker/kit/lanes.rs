@@ -47,12 +47,12 @@ impl Lanes {
         }
     }
 
-    /// A lane for a new change.
+    /// A lane for a change that is not sent again once it was given up.
     pub fn next(&self) -> Used<'_> {
-        self.next_for(0)
+        self.next_for(None)
     }
 
-    fn next_for(&self, what: u64) -> Used<'_> {
+    fn next_for(&self, what: Option<u64>) -> Used<'_> {
         let free = {
             let mut free = self.free.lock();
             // The change of a lane without a response may be sent again, while there are not too many.
@@ -64,7 +64,7 @@ impl Lanes {
         let lane = Lane {
             index,
             number: self.numbers.fetch_add(1, Relaxed) + 1,
-            unanswered: Some(what),
+            unanswered: what,
         };
         self.used(lane, false)
     }
@@ -79,7 +79,7 @@ impl Lanes {
         };
         match unanswered {
             Some(lane) => self.used(lane, true),
-            None => self.next_for(what),
+            None => self.next_for(Some(what)),
         }
     }
 
@@ -148,6 +148,19 @@ mod tests {
         assert_eq!((again.name(), again.number()), unanswered);
         again.answered();
         assert!(lanes.again_or_next(7).number() > unanswered.1);
+    }
+
+    #[test]
+    fn a_change_without_a_response_keeps_its_lane_beside_those_that_are_given_up() {
+        let lanes = Lanes::new("a".into());
+        let first = lanes.again_or_next(7);
+        let unanswered = (first.name(), first.number());
+        drop(first);
+        for _ in 0..200 {
+            drop(lanes.next());
+        }
+        let again = lanes.again_or_next(7);
+        assert_eq!((again.name(), again.number()), unanswered);
     }
 
     #[test]
