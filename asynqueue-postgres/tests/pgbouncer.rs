@@ -1,4 +1,4 @@
-//! The contract suites through PgBouncer in transaction mode, with a listening connection to the server itself, and what
+//! The contract suite of stores through PgBouncer in transaction mode, with a listening connection to the server itself, and what
 //! happens without that connection.
 
 mod common;
@@ -97,7 +97,6 @@ impl StoreHarness for ThroughPgBouncer {
     }
 }
 
-asynqueue_conformance::conformance_suite!(ThroughPgBouncer::default());
 asynqueue_conformance::store_suite!(ThroughPgBouncer::default());
 
 #[derive(Clone, Serialize, Deserialize, Task)]

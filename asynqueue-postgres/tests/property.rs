@@ -6,7 +6,7 @@ use asynqueue_postgres::{PostgresBroker, PostgresOptions};
 use asynqueue_test_servers::Postgres;
 use proptest::test_runner::{Config, TestRunner};
 
-const CASES: u32 = 32;
+const CASES: u32 = 12;
 
 /// A handle on a schema, as another process has one.
 async fn handle(url: &str, clock: &TestClock) -> PostgresBroker {
