@@ -20,7 +20,7 @@ pub struct Promises {
     /// taken in one step, and a call may consist of several. Default true.
     pub leases_at_once: bool,
     /// Whether a lease takes the tasks that are first, whatever happens at the same time. Otherwise it may pass over those
-    /// that became pending during the call, and those that another call may hold, a lease or an edit. It then takes
+    /// that became pending during the call, and tasks that a concurrent lease or edit may hold. It then takes
     /// later ones first, or fewer than there are. A queue of which it returns nothing had no pending task, unless it
     /// has tasks of a queue before. Only if calls lease in one step and are not cut off. Default true.
     pub leases_in_order: bool,

@@ -163,7 +163,7 @@ impl Taking<'_> {
         Some((taken, turn))
     }
 
-    /// The next entries, with the number of those that have one, and whether there are more.
+    /// The next entries, each with its number if it has one, and whether there are more.
     async fn next(
         &self,
         change: &Change<'_>,

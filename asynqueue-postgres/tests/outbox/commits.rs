@@ -134,7 +134,7 @@ async fn a_transaction_that_commits_after_a_later_one_is_relayed_behind_it() {
     assert_eq!(shop.outbox.failed(0, 10).await.expect("read"), []);
 }
 
-/// The numbers of those that were taken do not change.
+/// Entries that were taken keep their numbers.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_late_commit_gets_a_number_behind_those_that_were_taken() {
     let shop = Shop::open().await;
