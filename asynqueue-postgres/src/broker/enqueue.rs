@@ -1,6 +1,9 @@
 //! Accepting tasks.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    ops::Range,
+};
 
 use asynqueue_core::{
     broker::{BrokerError, CLOCK_TOLERANCE, Conflict, NewTask, Signal, When},
@@ -21,7 +24,7 @@ use crate::{
 };
 
 const ENQUEUE: &str = "select n, why, state, holder, at, head from asynqueue.enqueue($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, \
-     $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23)";
+     $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25)";
 
 impl PostgresBroker {
     pub(super) async fn accept(
@@ -65,6 +68,9 @@ impl PostgresBroker {
     }
 }
 
+/// How many tasks are one row of the list of pending tasks, which one worker locks at a time.
+const MAX_RANGE: usize = 100;
+
 /// Whether each task was accepted.
 type Accepted = Vec<Result<(), Conflict>>;
 
@@ -89,6 +95,8 @@ pub(crate) struct Batch {
     of: Vec<usize>,
     /// How many of them are pending immediately.
     pending: usize,
+    /// Their ranges, each of one queue and one priority.
+    ranges: Vec<Range<usize>>,
 }
 
 impl Batch {
@@ -140,26 +148,29 @@ impl Batch {
                 .unwrap_or_default()
         };
         // Tasks of a queue and a priority have turns that follow one another.
-        let mut order: Vec<usize> = (0..tasks.len()).collect();
-        order.sort_by_key(|place| {
+        let class = |place: &usize| {
             let task = &tasks[*place];
             let rank = rank(task.envelope.options.priority);
             (!is_pending(task), queue(task), rank)
-        });
-        let of = order
-            .iter()
-            .map(|place| queue(&tasks[*place]) + 1)
-            .collect();
-        let pending = order
-            .iter()
-            .filter(|place| is_pending(&tasks[**place]))
-            .count();
+        };
+        let mut order: Vec<usize> = (0..tasks.len()).collect();
+        order.sort_by_key(class);
+        let of = order.iter().map(|place| class(place).1 + 1).collect();
+        let pending = order.partition_point(|place| is_pending(&tasks[*place]));
+        let mut ranges = Vec::new();
+        for same in order[..pending].chunk_by(|a, b| class(a) == class(b)) {
+            for few in same.chunks(MAX_RANGE) {
+                let start = ranges.last().map_or(0, |range: &Range<usize>| range.end);
+                ranges.push(start..start + few.len());
+            }
+        }
         Self {
             tasks,
             order,
             names,
             of,
             pending,
+            ranges,
         }
     }
 
@@ -194,6 +205,8 @@ impl Batch {
                 blobs(self.all(|task| task.envelope.to_bytes())),
                 shorts(self.all(|task| rank(task.envelope.options.priority))),
                 int(self.pending),
+                ints(self.ranges.iter().map(|range| range.start + 1)),
+                ints(self.ranges.iter().map(|range| range.end)),
                 Value::Longs(self.some(due)),
                 Value::Longs(self.some(delay)),
                 Value::Texts(self.some(|task| Some(lock(task)?.key.as_str().to_owned()))),
