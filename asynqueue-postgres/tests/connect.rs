@@ -299,7 +299,7 @@ async fn a_wrong_password_or_database_is_named() {
     let problem = refused(&none).await;
     assert!(
         problem.starts_with(&format!("cannot connect to {at}: "))
-            && problem.contains("password missing"),
+            && problem.contains("password missing: write `postgres://user:password@host`"),
         "{problem}"
     );
     assert_eq!(

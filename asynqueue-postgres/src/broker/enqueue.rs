@@ -11,7 +11,7 @@ use asynqueue_core::{
 };
 use tokio_postgres::Row;
 
-use super::{MAX_CHUNK, PostgresBroker, row::task_state};
+use super::{MAX_CHUNK, MAX_CHUNK_BYTES, PostgresBroker, row::task_state};
 use crate::{
     link::Event,
     sql::{
@@ -40,7 +40,11 @@ impl PostgresBroker {
                 let broker = broker.clone();
                 async move { broker.accept_batch(tasks).await }
             };
-            return self.0.single.call(tasks, send).await;
+            let joined = match is_named(task) {
+                true => &self.0.named,
+                false => &self.0.single,
+            };
+            return joined.call(tasks, send).await;
         }
         self.accept_batch(tasks).await
     }
@@ -50,6 +54,11 @@ impl PostgresBroker {
         tasks: Vec<NewTask>,
     ) -> Result<Vec<Result<(), Conflict>>, BrokerError> {
         self.link().open_or_closed()?;
+        let may_wait = tasks.iter().any(|task| is_named(task) || !is_plain(task));
+        let _room = match may_wait {
+            true => Some(self.link().room_to_wait().await?),
+            false => None,
+        };
         let mut tasks = Batch::with_passed_times(tasks, self.link().now());
         let mut results = Vec::with_capacity(tasks.len());
         while !tasks.is_empty() {
@@ -79,7 +88,12 @@ fn is_pending(task: &NewTask) -> bool {
     matches!(task.when, When::Now) && task.envelope.aggregated_in().is_none()
 }
 
-/// Whether accepting a task waits for no other task.
+/// Whether a caller has chosen the id of a task. A generated one is in no other transaction.
+fn is_named(task: &NewTask) -> bool {
+    task.envelope.id.to_u128().is_none()
+}
+
+/// Whether accepting a task waits for no other task, except for one with the same id.
 fn is_plain(task: &NewTask) -> bool {
     let envelope = &task.envelope;
     envelope.unique.is_none() && task.tick.is_none() && envelope.aggregated_in().is_none()
@@ -116,10 +130,10 @@ impl Batch {
     }
 
     /// How many of these tasks can be accepted in one call, which accepts them in another order. Tasks that compete for
-    /// an id, a lock or a tick are accepted in the order given.
+    /// an id, a lock or a tick are accepted in the order given. At least one, if there are any.
     pub(crate) fn length(tasks: &[NewTask]) -> usize {
         let (mut ids, mut keys, mut guards) = (HashSet::new(), HashSet::new(), HashMap::new());
-        let competes = |task: &NewTask| {
+        let mut competes = |task: &NewTask| {
             let queue = &task.envelope.queue;
             let key = task.envelope.unique.as_ref().map(|lock| &lock.key);
             let class = (is_pending(task), rank(task.envelope.options.priority));
@@ -132,7 +146,14 @@ impl Batch {
                 })
         };
         let few = &tasks[..tasks.len().min(MAX_CHUNK)];
-        few.iter().position(competes).unwrap_or(few.len())
+        let mut bytes = 0;
+        let mut is_beyond = |task: &NewTask| {
+            let is_first = bytes == 0;
+            bytes += task.envelope.payload.len();
+            bytes > MAX_CHUNK_BYTES && !is_first
+        };
+        let ends = |task: &NewTask| is_beyond(task) || competes(task);
+        few.iter().position(ends).unwrap_or(few.len())
     }
 
     pub(crate) fn new(tasks: Vec<NewTask>) -> Self {
@@ -305,5 +326,37 @@ pub(crate) fn holds(until: UniqueUntil) -> i16 {
         UniqueUntil::Start => 1,
         UniqueUntil::Window => 3,
         _ => 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use asynqueue_core::codec::{CodecName, MessagePack};
+
+    use super::*;
+
+    fn task(id: &str, bytes: usize) -> NewTask {
+        let id = asynqueue_core::task::TaskId::new(id).expect("an id");
+        let codec = CodecName::of::<MessagePack>();
+        NewTask::new(
+            Envelope::new(id, "event", codec, vec![0; bytes].into()),
+            When::Now,
+        )
+    }
+
+    #[test]
+    fn a_call_has_a_limit_of_bytes_and_at_least_one_task() {
+        let half = MAX_CHUNK_BYTES / 2;
+        let tasks = |sizes: &[usize]| -> Vec<_> {
+            let named = sizes.iter().enumerate();
+            named
+                .map(|(n, bytes)| task(&format!("task-{n}"), *bytes))
+                .collect()
+        };
+        assert_eq!(Batch::length(&tasks(&[half, half, 1])), 2);
+        assert_eq!(Batch::length(&tasks(&[3 * half, 1])), 1);
+        assert_eq!(Batch::length(&tasks(&[0, 3 * half, 1])), 2);
+        assert_eq!(Batch::length(&tasks(&[1; 2 * MAX_CHUNK])), MAX_CHUNK);
+        assert_eq!(Batch::length(&[]), 0);
     }
 }

@@ -47,6 +47,8 @@ pub struct PostgresBroker(Arc<Inner>);
 struct Inner {
     link: Link,
     single: Arc<Coalescer<NewTask, Result<(), Conflict>>>,
+    /// Those with an id of the caller, which a transaction may have taken.
+    named: Arc<Coalescer<NewTask, Result<(), Conflict>>>,
     unreadable: Unreadable,
     created: Created,
     /// Counts calls that leave a tally.
@@ -57,6 +59,9 @@ struct Inner {
 
 /// The limit of tasks in one call. Their turns are one block of numbers.
 pub(crate) const MAX_CHUNK: usize = 1_000;
+
+/// About how many bytes of payloads are sent in one call, so that it ends in time. A larger task is sent alone.
+pub(crate) const MAX_CHUNK_BYTES: usize = 4 * 1024 * 1024;
 
 impl PostgresBroker {
     /// Connects to PostgreSQL, and [brings the tables to the version of this library](PostgresOptions::migrate).
@@ -71,6 +76,7 @@ impl PostgresBroker {
             link: Link::open(&options, &options.schema)?,
             store,
             single: Arc::new(Coalescer::new(MAX_CHUNK)),
+            named: Arc::new(Coalescer::new(MAX_CHUNK)),
             unreadable: Unreadable::default(),
             created: Created::default(),
             tallies: upkeep::first_tally(),

@@ -238,6 +238,9 @@ pub(crate) fn why_not_connected(error: &tokio_postgres::Error) -> String {
         None if reason.contains("does not support TLS") => {
             "set `ssl = on` on the server, or `sslmode=disable` in the URL"
         }
+        None if reason.contains("password missing") => {
+            "write `postgres://user:password@host`, with the user and the password of the role"
+        }
         None => "expected PostgreSQL at this address; check the host and the port",
     };
     format!("{problem}: {advice}")

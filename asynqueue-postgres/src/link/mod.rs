@@ -32,6 +32,7 @@ use asynqueue_core::{
     task::{Clock, TaskId, Timestamp},
 };
 use deadpool_postgres::{Object, Pool};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_postgres::Row;
 
 pub use self::error::ConnectError;
@@ -70,6 +71,8 @@ pub(crate) struct Link {
     closed: AtomicBool,
     response_timeout: Duration,
     retry_for: Duration,
+    /// Room for calls that may wait for a transaction of a caller.
+    waiting: Semaphore,
     pub(crate) news: Arc<News>,
     listener: Listener,
     watch: Watch,
@@ -133,6 +136,7 @@ impl Link {
             closed: AtomicBool::new(false),
             response_timeout: options.response_timeout,
             retry_for: options.retry_for,
+            waiting: Semaphore::new(options.pool_size.saturating_sub(1).max(1)),
             news,
             leases: Lanes::new(format!("{instance}l")),
             changes: Lanes::new(format!("{instance}c")),
@@ -229,6 +233,16 @@ impl Link {
         Ok(self.pool.get().await?)
     }
 
+    /// Room for a call that may wait for a transaction of a caller, until it ends. If such calls had all connections, no
+    /// lease would be extended in the meantime.
+    pub(crate) async fn room_to_wait(&self) -> Result<SemaphorePermit<'_>, BrokerError> {
+        let limit = self.response_timeout;
+        match tokio::time::timeout(limit, self.waiting.acquire()).await {
+            Ok(room) => room.map_err(|_| BrokerError::Closed),
+            Err(_) => Err(Fault::Late(limit).into_error(&self.server)),
+        }
+    }
+
     /// Closes a connection whose state is unknown, and cancels what it does.
     pub(crate) fn discard(&self, client: Object) {
         let client = Object::take(client);
@@ -268,6 +282,7 @@ impl Link {
     /// Completes once what was announced is sent, and the connections are closed.
     pub(crate) async fn close(&self) {
         self.closed.store(true, Relaxed);
+        self.waiting.close();
         self.listener.stop();
         self.news.close().await;
         self.pool.close();

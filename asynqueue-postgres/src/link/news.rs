@@ -136,7 +136,7 @@ impl News {
         let payload = format!("{}-{number}", self.others.origin);
         let client = self.pool.get().await.map_err(|error| error.to_string())?;
         let values: [(&(dyn ToSql + Sync), Type); 2] =
-            [(&self.schema.name(), Type::TEXT), (&payload, Type::TEXT)];
+            [(&self.others.channel, Type::TEXT), (&payload, Type::TEXT)];
         let sent = client
             .query_typed("select pg_notify($1, $2)", &values)
             .await;

@@ -14,6 +14,7 @@ mod restart;
 mod settings;
 mod standby;
 mod tallies;
+mod waiting;
 
 use std::sync::{
     Arc,

@@ -17,17 +17,17 @@ use tokio_postgres::Client;
 
 use crate::{Count, Once, common};
 
-struct Shop {
+pub(crate) struct Shop {
     _server: Arc<Postgres>,
-    url: String,
-    broker: PostgresBroker,
-    producer: Producer,
+    pub(crate) url: String,
+    pub(crate) broker: PostgresBroker,
+    pub(crate) producer: Producer,
     /// The connection of another program.
-    program: Client,
+    pub(crate) program: Client,
 }
 
 impl Shop {
-    async fn open() -> Self {
+    pub(crate) async fn open() -> Self {
         let server = Postgres::shared().await;
         let url = server.new_schema();
         let broker = impatient(&url).await;
@@ -41,7 +41,7 @@ impl Shop {
     }
 
     /// Everything that servers and producers do with queue `q`.
-    async fn everything_works(&self) {
+    pub(crate) async fn everything_works(&self) {
         let (broker, queues) = (&self.broker, [Name::from("q")]);
         for task in ["work-1", "work-2"] {
             common::work(broker, task).await;

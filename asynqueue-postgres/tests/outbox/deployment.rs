@@ -1,5 +1,7 @@
 //! Tables, roles, names and poolers, as deployments have them.
 
+use std::time::Duration;
+
 use asynqueue_core::{outbox::Outbox, task::Name};
 use asynqueue_postgres::{PostgresBroker, PostgresOutbox};
 use asynqueue_test_servers::{PgBouncer, Postgres};
@@ -164,4 +166,33 @@ async fn the_error_of_a_transaction_elsewhere_has_its_reason() {
              transaction is on the database of the outbox"
         )
     );
+}
+
+/// A relay checks that it is notified: what it sends for that arrives on the channel on which it listens.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_hears_its_own_notifications() {
+    let shop = Shop::open().await;
+    let schema = options(&shop.url).schema_name().to_owned();
+    let config: tokio_postgres::Config = shop.server.url().parse().expect("a URL");
+    let connecting = config.connect(tokio_postgres::NoTls).await;
+    let (client, mut connection) = connecting.expect("a connection");
+    let relay = shop.relay();
+    let hearing = async {
+        loop {
+            let message = std::future::poll_fn(|context| connection.poll_message(context)).await;
+            let message = message.expect("it is open").expect("a message");
+            // Notes to others have a space.
+            if let tokio_postgres::AsyncMessage::Notification(heard) = message
+                && !heard.payload().contains(' ')
+            {
+                return;
+            }
+        }
+    };
+    let listen = format!("listen \"outbox:{schema}\"");
+    let both = async { tokio::join!(client.batch_execute(&listen), hearing) };
+    let both = tokio::time::timeout(Duration::from_secs(60), both).await;
+    let (listens, ()) = both.expect("a notification");
+    listens.expect("it listens");
+    relay.shutdown().await;
 }
