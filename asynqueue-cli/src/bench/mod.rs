@@ -33,6 +33,12 @@ pub(crate) struct Options {
     /// Number of tasks in each bulk call.
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) batch: u32,
+    /// Tasks a second while latency under load is measured [default: half of what the server has processed]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub(crate) load_rate: Option<u32>,
+    /// How long latency under load is measured [default: up to 2]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub(crate) load_seconds: Option<u32>,
     /// Print one JSON object instead of a table.
     #[arg(long)]
     pub(crate) json: bool,

@@ -214,16 +214,26 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
+    fn steady_rate(&self) -> f64 {
+        let half = self.report.process_per_s * LOAD;
+        self.options.load_rate.map_or(half, f64::from)
+    }
+
     fn steady_count(&self) -> usize {
-        let tasks = self.report.process_per_s * LOAD * LOAD_TIME.as_secs_f64();
-        (tasks as usize).clamp(1, self.options.tasks as usize)
+        match self.options.load_seconds {
+            Some(seconds) => (self.steady_rate() * f64::from(seconds)) as usize,
+            None => {
+                let tasks = self.steady_rate() * LOAD_TIME.as_secs_f64();
+                (tasks as usize).clamp(1, self.options.tasks as usize)
+            }
+        }
     }
 
     /// Sends tasks at a rate that the server can sustain.
     async fn steadily(&self, ledger: &Arc<Ledger>) -> Result<(), BoxError> {
         let server = self.server(ledger).await?;
         let (tasks, producers) = (self.steady_count(), self.options.producers as usize);
-        let per_second = self.report.process_per_s * LOAD;
+        let per_second = self.steady_rate();
         let mut running = JoinSet::new();
         let start = tokio::time::Instant::now();
         for first in 0..producers {

@@ -74,6 +74,10 @@ impl Report {
             });
             format!("{:>9} tasks/s{cpu}", thousands(rate))
         };
+        let load = match options.load_rate {
+            Some(_) => "latency, loaded",
+            None => "latency, half loaded",
+        };
         let mut rows = vec![
             ("enqueued one by one", rate(self.enqueue_per_s, cpu.enqueue)),
             (
@@ -82,7 +86,7 @@ impl Report {
             ),
             ("processed", rate(self.process_per_s, cpu.process)),
             ("latency, idle", self.idle_latency_ms.row()),
-            ("latency, half loaded", self.load_latency_ms.row()),
+            (load, self.load_latency_ms.row()),
         ];
         if let Some(own) = self.worker_cpu_us {
             rows.push(("worker CPU", format!("{own:>9.2} µs/task")));
