@@ -14,6 +14,7 @@ use asynqueue_core::{
 };
 
 use super::{
+    Promises,
     search::{Span, Taken},
     steps::{Kind, LeaseStep, PassesOver, SettleStep, Step, pended},
     version::{Content, Version},
@@ -25,8 +26,10 @@ pub(super) struct Foresight {
     /// The steps whose responses show that a task had this version when they were taken.
     shown: HashMap<Version, Vec<usize>>,
     leased: HashMap<Version, Leased>,
-    /// By when a task became pending.
-    pended: HashMap<Version, u64>,
+    pended: HashMap<Version, Pended>,
+    /// The former versions of tasks that were edited in their place.
+    edited: HashMap<Version, Version>,
+    places_at_once: bool,
     /// The contents that appear in responses or requests.
     contents: HashSet<Content>,
     /// The steps whose responses show the content of a task, or its absence.
@@ -44,6 +47,27 @@ struct Leased {
     passes_over: PassesOver,
 }
 
+/// When a task became pending.
+#[derive(Clone, Copy)]
+struct Pended {
+    begin: u64,
+    end: u64,
+    call: usize,
+    /// Before the others, not behind them.
+    is_first: bool,
+}
+
+impl Pended {
+    /// Whether the places of two tasks, each chosen at some moment of its call, may be in either order. A task that is
+    /// pending once is leased once, so no other response can show that the order was the other one.
+    fn is_beside(&self, other: &Self) -> bool {
+        self.is_first == other.is_first
+            && self.call != other.call
+            && self.begin < other.end
+            && other.begin < self.end
+    }
+}
+
 impl Leased {
     /// Whether this is certainly leased before another, each by the step that returned it.
     fn is_before(&self, other: &Self) -> bool {
@@ -58,7 +82,7 @@ impl Leased {
 }
 
 impl Foresight {
-    pub(super) fn of(steps: &[Step], spans: &[Span]) -> Self {
+    pub(super) fn of(promises: &Promises, steps: &[Step], spans: &[Span]) -> Self {
         let mut written: HashMap<Content, usize> = HashMap::new();
         for envelope in steps.iter().filter_map(writes) {
             *written.entry(Content::of(envelope)).or_default() += 1;
@@ -68,17 +92,17 @@ impl Foresight {
             shown: HashMap::new(),
             leased: HashMap::new(),
             pended: HashMap::new(),
+            edited: HashMap::new(),
+            places_at_once: promises.places_at_once,
             contents: HashSet::new(),
             tasks: HashMap::new(),
         };
         for (place, step) in steps.iter().enumerate() {
-            if let Some(envelope) = makes_pending(step) {
-                let end = spans[place].end.unwrap_or(u64::MAX);
-                let latest = foresight.pended.entry(Version::pending(envelope));
-                let latest = latest.or_default();
-                *latest = end.max(*latest);
-            }
+            foresight.note_place(step, &spans[place]);
             foresight.contents.extend(read_by(step).map(Content::of));
+            if is_optional_lease(step, &spans[place]) {
+                continue;
+            }
             for (task, version) in shows(step) {
                 foresight.tasks.entry(task).or_default().push(place);
                 foresight
@@ -94,6 +118,28 @@ impl Foresight {
             }
         }
         foresight
+    }
+
+    /// Notes when a step makes a task pending, or which version keeps its place.
+    fn note_place(&mut self, step: &Step, span: &Span) {
+        if let Some(envelope) = makes_pending(step) {
+            let new = Pended {
+                begin: span.begin,
+                end: span.end.unwrap_or(u64::MAX),
+                call: step.call,
+                is_first: is_release(step),
+            };
+            let pended = self.pended.entry(Version::pending(envelope));
+            let pended = pended.or_insert(new);
+            pended.begin = pended.begin.min(new.begin);
+            pended.end = pended.end.max(new.end);
+        }
+        if let Kind::Edit(edit, _) = &step.kind
+            && let Change::Put { envelope, to: None } = &edit.change
+        {
+            let before = Version::pending(&edit.seen.envelope);
+            self.edited.insert(Version::pending(envelope), before);
+        }
     }
 
     fn add(
@@ -152,8 +198,27 @@ impl Foresight {
     pub(super) fn may_be_passed_over(&self, passes_over: PassesOver, version: Version) -> bool {
         match passes_over {
             PassesOver::None => false,
-            PassesOver::Since(begin) => self.pended.get(&version).is_some_and(|end| *end > begin),
+            PassesOver::Since(begin) => {
+                let pended = self.pended.get(&version);
+                pended.is_some_and(|pended| pended.end > begin)
+            }
             PassesOver::Any => true,
+        }
+    }
+
+    /// Whether the store may have chosen the opposite order for two pending tasks of one priority.
+    pub(super) fn may_be_swapped(&self, one: Version, other: Version) -> bool {
+        let places = self.place_of(one).zip(self.place_of(other));
+        !self.places_at_once && places.is_some_and(|(one, other)| one.is_beside(other))
+    }
+
+    fn place_of(&self, mut version: Version) -> Option<&Pended> {
+        // An edit refers to a version that was seen before, so this ends.
+        loop {
+            if let Some(pended) = self.pended.get(&version) {
+                return Some(pended);
+            }
+            version = *self.edited.get(&version)?;
         }
     }
 
@@ -168,6 +233,7 @@ impl Foresight {
         let overtakes = |later: &Leased, (ahead, place): (&Leased, usize)| {
             later.is_before(ahead) && !self.may_be_passed_over(later.passes_over, version(place))
         };
+        let are_swapped = |place: usize| self.may_be_swapped(version(place), version(new));
         let is_wrong = |place: usize| {
             leased(place).is_some_and(|other| {
                 if place < new {
@@ -177,18 +243,25 @@ impl Foresight {
                 }
             })
         };
-        !(0..pending.len()).any(|place| place != new && is_wrong(place))
+        !(0..pending.len()).any(|place| place != new && is_wrong(place) && !are_swapped(place))
     }
 }
 
 /// The task that a step makes pending.
 fn makes_pending(step: &Step) -> Option<&Envelope> {
     match &step.kind {
-        Kind::Settle(step) if matches!(step.settlement.outcome, Outcome::Release) => {
-            Some(&step.settlement.envelope)
-        }
+        Kind::Settle(settle) if is_release(step) => Some(&settle.settlement.envelope),
         _ => pended(step),
     }
+}
+
+fn is_release(step: &Step) -> bool {
+    matches!(&step.kind, Kind::Settle(step) if matches!(step.settlement.outcome, Outcome::Release))
+}
+
+/// Whether a step leases known tasks or never happens: its response is hidden, so it shows nothing.
+fn is_optional_lease(step: &Step, span: &Span) -> bool {
+    matches!(step.kind, Kind::Lease(_)) && span.end.is_none()
 }
 
 /// What a step writes into a task. A repeated step writes the same.

@@ -27,6 +27,15 @@ pub struct Promises {
     /// A lease call that took longer than this may have returned less than it took, or less than there was, because its
     /// last step failed. Only if calls lease in several steps. Default: none.
     pub leases_whole_within: Duration,
+    /// Whether a task takes its place among the pending ones at the moment at which it becomes pending. Otherwise the
+    /// store may have chosen the place at any earlier moment of the call, so that tasks that different calls have made
+    /// pending at the same time are leased in either order. Only if calls are not cut off. Default true.
+    pub places_at_once: bool,
+    /// Whether an extension, and an outcome [only for an ended
+    /// lease](asynqueue_core::broker::Settlement::only_if_expired), wait for other calls that hold the lease. Otherwise,
+    /// beside an edit, an extension or an outcome of the same task, such an outcome may be stale although the lease has
+    /// ended, and an extension may have no effect: it is then reported as lost if the lease has ended. Default true.
+    pub waits_for_holders: bool,
     /// Whether the tasks of a batch are refused at the moment at which the tasks before them are accepted. Otherwise any
     /// moment of the call, because it looks first and accepts later. Default true.
     pub refuses_in_order: bool,
@@ -40,6 +49,8 @@ impl Default for Promises {
         Self {
             leases_at_once: true,
             leases_in_order: true,
+            places_at_once: true,
+            waits_for_holders: true,
             refuses_in_order: true,
             leases_whole_within: Duration::MAX,
             extends_once: true,
@@ -131,7 +142,7 @@ impl Judged<'_> {
     /// Searches for an order of the visible part.
     pub(super) fn search(&self, view: &View, tries: usize) -> (Found, usize) {
         let Steps { steps, spans } = Steps::of(self.calls, self.queue, self.promises, view);
-        let spec = Spec::new(self.queue, &steps, &spans);
+        let spec = Spec::new(self.queue, self.promises, &steps, &spans);
         search(&spec, &spans, tries)
     }
 }

@@ -8,11 +8,12 @@ use std::{
 };
 
 use asynqueue_core::{
-    broker::{Change, Edited, LeaseToken, Settled},
+    broker::{Change, Edited, Extended, Lease, LeaseToken, Settled},
     task::{Name, TaskRef, TaskState, Timestamp},
 };
 
 use super::{
+    Promises,
     foresight::Foresight,
     search::{Span, Specification, Taken},
     steps::{Kind, LeaseStep, Limit, PassesOver, SettleStep, Step, lost_step, lost_token},
@@ -28,14 +29,21 @@ pub(super) struct Spec<'a> {
     queue: &'a Name,
     steps: &'a [Step],
     foresight: Foresight,
+    places_at_once: bool,
 }
 
 impl<'a> Spec<'a> {
-    pub(super) fn new(queue: &'a Name, steps: &'a [Step], spans: &[Span]) -> Self {
+    pub(super) fn new(
+        queue: &'a Name,
+        promises: &Promises,
+        steps: &'a [Step],
+        spans: &[Span],
+    ) -> Self {
         Self {
             queue,
             steps,
-            foresight: Foresight::of(steps, spans),
+            foresight: Foresight::of(promises, steps, spans),
+            places_at_once: promises.places_at_once,
         }
     }
 }
@@ -76,10 +84,20 @@ impl Specification for Spec<'_> {
             Kind::FindNone if state.model.next(self.queue, 1).is_empty() => vec![state.clone()],
             Kind::FindNone => Vec::new(),
             Kind::Extend(lease, by, answer) => {
-                let extend = |model: &mut Model| model.extend(&lease.task, lease.token, *by);
-                after(state, answer.as_ref(), extend).into_iter().collect()
+                let mut states = extend(state, lease, *by, *answer);
+                if self.steps[step].is_contested {
+                    states.extend(extend_in_passing(state, lease, *answer));
+                }
+                states
             }
-            Kind::Settle(settle) => self.settle(state, step, settle, taken),
+            Kind::Settle(settle) => {
+                let mut states = self.settle(state, step, settle, taken);
+                // Another call holds the lease, so it was left.
+                if self.steps[step].is_contested && settle.answer == Some(Settled::Stale) {
+                    states.push(state.clone());
+                }
+                states
+            }
             Kind::Edit(edit, answer) => {
                 let mut done = Edited::Changed;
                 let new = after(state, answer.as_ref(), |model| {
@@ -127,6 +145,23 @@ fn after<T: PartialEq>(
     answer
         .is_none_or(|answer| *answer == given)
         .then_some(state)
+}
+
+fn extend(state: &State, lease: &Lease, by: Duration, answer: Option<Extended>) -> Vec<State> {
+    let extend = |model: &mut Model| model.extend(&lease.task, lease.token, by);
+    after(state, answer.as_ref(), extend).into_iter().collect()
+}
+
+/// The state after an extension that has left the lease to another call, which holds it. One that has ended counts as
+/// lost, because the other may be ending it.
+fn extend_in_passing(state: &State, lease: &Lease, answer: Option<Extended>) -> Option<State> {
+    after(state, answer.as_ref(), |model| {
+        if model.has_expired(&lease.task) {
+            return Extended::Lost;
+        }
+        let (task, token) = (&lease.task, lease.token);
+        model.clone().extend(task, token, Duration::ZERO)
+    })
 }
 
 fn name(settled: Settled) -> &'static str {
@@ -248,7 +283,7 @@ impl Spec<'_> {
         if count > lease.limit {
             return None;
         }
-        if let PassesOver::Since(_) | PassesOver::Any = lease.passes_over {
+        if !matches!(lease.passes_over, PassesOver::None) || !self.places_at_once {
             return self.take_some(state, step, lease, taken);
         }
         let next = state.model.next(self.queue, count + 1);
@@ -287,14 +322,24 @@ impl Spec<'_> {
         };
         let is_in_turn = |(ahead, entry): (usize, &Entry)| {
             let turn = place(entry).unwrap_or(usize::MAX);
-            let mut behind = pending[ahead + 1..].iter().filter_map(place);
-            let is_passed =
-                behind.any(|later| later < turn) || (turn == usize::MAX && lease.is_all);
+            let mut passes = pending[ahead + 1..]
+                .iter()
+                .filter(|later| place(later).is_some_and(|place| place < turn));
+            let is_left = turn == usize::MAX && lease.is_all;
+            let is_passed = passes.any(|later| !self.may_be_swapped(entry, later)) || is_left;
             !is_passed || may_be_passed(entry)
         };
         let is_plausible =
             is_same(found.iter(), lease) && pending.iter().enumerate().all(is_in_turn);
         is_plausible.then(|| self.activate(state, step, lease, &found, taken))?
+    }
+
+    /// Whether two pending tasks may be in the opposite order.
+    fn may_be_swapped(&self, one: &Entry, other: &Entry) -> bool {
+        let priority = |entry: &Entry| entry.envelope.options.priority;
+        let version = |entry: &Entry| Version::pending(&entry.envelope);
+        let may_be_swapped = || self.foresight.may_be_swapped(version(one), version(other));
+        priority(one) == priority(other) && may_be_swapped()
     }
 
     /// Leases these tasks, unless later responses show them pending.

@@ -1,5 +1,6 @@
 //! The steps of calls: each changes one queue in one step.
 
+mod beside;
 mod ranks;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
@@ -27,6 +28,8 @@ pub(super) struct Step {
     /// The index of its call.
     pub(super) call: usize,
     pub(super) kind: Kind,
+    /// Whether it may leave a lease as it is, because another call holds it.
+    pub(super) is_contested: bool,
 }
 
 /// What a step does, and its response if known.
@@ -122,12 +125,20 @@ impl View {
     }
 
     /// The response to a call and its time, if they are visible.
-    fn answer<'a>(&self, place: usize, call: &'a Call) -> (Option<&'a Answer>, Option<u64>) {
+    fn answer<'a>(
+        &self,
+        place: usize,
+        call: &'a Call,
+        promises: &Promises,
+    ) -> (Option<&'a Answer>, Option<u64>) {
         let end = call.end.filter(|end| *end <= self.until);
-        if end.is_none() || self.forgotten.contains(&place) {
-            return (None, None);
+        if end.is_some() && !self.forgotten.contains(&place) {
+            return (call.answered(), end);
         }
-        (call.answered(), end)
+        // It could have taken any tasks, not only the first ones. So it has taken those that it returns, or none.
+        let is_in_order = promises.leases_in_order && promises.places_at_once;
+        let is_lease = matches!(call.request, Request::Lease { .. });
+        (call.answered().filter(|_| is_lease && !is_in_order), None)
     }
 }
 
@@ -139,9 +150,10 @@ impl Steps {
             if call.begin > view.until {
                 continue;
             }
-            let (answer, end) = view.answer(place, call);
+            let (answer, end) = view.answer(place, call, promises);
             let mut adding = Adding {
                 steps: &mut steps,
+                calls,
                 promises,
                 queue,
                 call,
@@ -149,7 +161,7 @@ impl Steps {
                 end,
                 passes_over: match promises.leases_in_order {
                     true => PassesOver::None,
-                    false if is_beside_holders(calls, place, queue) => PassesOver::Any,
+                    false if beside::may_hold_pending(calls, place, queue) => PassesOver::Any,
                     false => PassesOver::Since(call.begin),
                 },
                 before: None,
@@ -164,6 +176,7 @@ impl Steps {
 /// A call whose steps are being added.
 struct Adding<'a> {
     steps: &'a mut Steps,
+    calls: &'a [Call],
     promises: &'a Promises,
     queue: &'a Name,
     call: &'a Call,
@@ -172,26 +185,6 @@ struct Adding<'a> {
     /// What it passes over, if it is a lease.
     passes_over: PassesOver,
     before: Option<usize>,
-}
-
-/// Whether other calls that hold pending tasks of a queue may run at the same time as this one.
-fn is_beside_holders(calls: &[Call], place: usize, queue: &Name) -> bool {
-    let holds = |call: &Call| match &call.request {
-        Request::Lease { queues, .. } => queues.iter().any(|(name, _)| name == queue),
-        Request::Edit(edits) => edits.iter().any(|edit| edit.seen.envelope.queue == *queue),
-        _ => false,
-    };
-    // One without a response may still run.
-    let end = |call: &Call| {
-        let end = call.answered().and(call.end);
-        end.unwrap_or(u64::MAX)
-    };
-    let this = &calls[place];
-    let mut others = calls
-        .iter()
-        .enumerate()
-        .filter(|(other, _)| *other != place);
-    others.any(|(_, call)| holds(call) && call.begin < end(this) && this.begin < end(call))
 }
 
 impl Adding<'_> {
@@ -430,10 +423,20 @@ impl Adding<'_> {
         );
         let before = |step: &usize| is_rest || self.steps.spans[*step].end.is_some();
         let after = self.before.filter(before);
+        let lease = match &kind {
+            Kind::Extend(lease, ..) => Some(lease.task.clone()),
+            Kind::Settle(SettleStep { settlement, .. }) if settlement.only_if_expired => {
+                Some(settlement.envelope.task_ref())
+            }
+            _ => None,
+        };
+        let is_held = |task: &TaskRef| beside::may_hold_lease(self.calls, self.place, task);
+        let is_contested = !self.promises.waits_for_holders && lease.as_ref().is_some_and(is_held);
         self.steps.steps.push(Step {
             client: self.call.client,
             call: self.place,
             kind,
+            is_contested,
         });
         self.steps.spans.push(Span {
             begin: self.call.begin,

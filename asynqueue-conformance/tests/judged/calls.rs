@@ -134,3 +134,21 @@ pub(crate) fn edit(time: Range<u64>, id: &str, change: Change, answer: Edited) -
 pub(crate) fn complete(id: &str, token: u64) -> Settlement {
     settlement(id, token, Outcome::Complete { result: None })
 }
+
+/// A task with another payload, which an edit or an outcome writes.
+pub(crate) fn edited(id: &str) -> Arc<Envelope> {
+    let mut task = Envelope::clone(&task(id));
+    task.payload = Bytes::from_static(b"edited");
+    Arc::new(task)
+}
+
+/// The same lease, which returns a task with the other payload.
+pub(crate) fn of_edited(id: &str, mut call: Call) -> Call {
+    if let Some(Ok(Answer::Leased(queues))) = &mut call.answer {
+        let leased = queues.iter_mut().flatten().flatten();
+        for leased in leased.filter(|leased| leased.envelope.id.as_str() == id) {
+            leased.envelope = edited(id);
+        }
+    }
+    call
+}

@@ -1,6 +1,7 @@
 //! Histories that are known to have an order, or to have none.
 
 mod calls;
+mod weaker;
 
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ const IN_STEPS: Promises = Promises {
     leases_whole_within: Duration::from_secs(10),
     extends_once: true,
     leases_in_order: true,
+    places_at_once: true,
+    waits_for_holders: true,
     refuses_in_order: true,
 };
 
@@ -30,6 +33,8 @@ const PAST_OTHERS: Promises = Promises {
     leases_whole_within: Duration::MAX,
     extends_once: true,
     leases_in_order: false,
+    places_at_once: true,
+    waits_for_holders: true,
     refuses_in_order: true,
 };
 

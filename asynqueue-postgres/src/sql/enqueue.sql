@@ -223,13 +223,12 @@ begin
     while new_key is not null loop
         holder := asynqueue.take_lock(of_queue, new_key, new_id, t + ttl, t);
         exit when holder is null;
-        select asynqueue.state_of(k.turn) into state
-        from asynqueue.task k where k.queue = of_queue and k.id = accept.holder and k.turn <> new_turn;
-        -- A holder that has ended keeps its lock for its time, or has released it in the meantime.
-        if not found then
-            perform from asynqueue.lock l
-            where l.queue = of_queue and l.key = new_key and l.holder = accept.holder and l.until > t;
-        end if;
+        -- In one look: the holder may have released its lock in the meantime. One that has ended keeps it for its time.
+        select (
+            select asynqueue.state_of(k.turn) from asynqueue.task k
+            where k.queue = of_queue and k.id = accept.holder and k.turn <> new_turn) into state
+        from asynqueue.lock l
+        where l.queue = of_queue and l.key = new_key and l.holder = accept.holder and l.until > t;
         if found then
             delete from asynqueue.task where turn = new_turn;
             why := 2;

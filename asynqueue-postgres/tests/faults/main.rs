@@ -8,6 +8,7 @@ mod tables;
 
 mod deadlocks;
 mod deleted;
+mod holder;
 mod isolation;
 mod open;
 mod restart;

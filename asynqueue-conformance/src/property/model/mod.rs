@@ -198,6 +198,11 @@ impl Model {
         }
     }
 
+    /// Whether a task is active and its lease has ended.
+    pub(crate) fn has_expired(&self, task: &TaskRef) -> bool {
+        self.expired(usize::MAX).iter().any(|entry| entry.is(task))
+    }
+
     pub(crate) fn settle(&mut self, settlement: &Settlement) -> Settled {
         let Settlement {
             envelope,
@@ -210,8 +215,7 @@ impl Model {
             return Settled::Stale;
         };
         let task = envelope.task_ref();
-        let has_expired = || self.expired(usize::MAX).iter().any(|entry| entry.is(&task));
-        if *only_if_expired && !has_expired() {
+        if *only_if_expired && !self.has_expired(&task) {
             return Settled::Stale;
         }
         self.tasks[place].envelope = Arc::clone(envelope);
