@@ -64,7 +64,7 @@ async fn serve(file: &Path) {
 async fn from_enqueue_to_the_first_line_of_a_handler_in_another_process() {
     let scratch = Scratch::new();
     let producer = Producer::new(common::open(scratch.file()).await);
-    let mut worker = Child::start("serve", &scratch.file());
+    let mut worker = Child::start("serve", scratch.file());
     let mut times = Vec::new();
     for n in 0..1_000_u64 {
         // The pause differs, so that sending does not fall in step with a timer.

@@ -105,7 +105,7 @@ async fn processes_may_create_the_tables_at_the_same_time() {
                 .execute_batch(tables)
                 .expect("a table");
         }
-        let start = |_| Child::start("migrate", &scratch.file());
+        let start = |_| Child::start("migrate", scratch.file());
         let mut processes: Vec<_> = (0..8).map(start).collect();
         for (n, process) in processes.iter_mut().enumerate() {
             process.send(&format!("task-{n}"));
