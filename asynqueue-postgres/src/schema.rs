@@ -171,23 +171,22 @@ impl Tables {
                 source: error.into(),
             }),
         };
-        let row = match tokio::time::timeout(limit, client.query_typed_opt(&sql, &[])).await {
-            Ok(Ok(Some(row))) => row,
-            // Someone has emptied the table.
-            Ok(Ok(None)) => {
-                let note = self.note(&schema);
-                let noted = client.batch_execute(&note).await;
-                return match noted.map_or_else(failed, |()| Ok(None))? {
-                    None => Box::pin(self.found(client, options)).await,
-                    found => Ok(found),
-                };
-            }
-            Ok(Err(error)) => return failed(error),
-            Err(late) => {
-                let problem = format!(
-                    "no response within {limit:?}: check the server, or raise `response_timeout`"
-                );
-                return Err(unreachable(options, problem, late));
+        let row = loop {
+            match tokio::time::timeout(limit, client.query_typed_opt(&sql, &[])).await {
+                Ok(Ok(Some(row))) => break row,
+                // Someone has emptied the table.
+                Ok(Ok(None)) => {
+                    if let Err(error) = client.batch_execute(&self.note(&schema)).await {
+                        return failed(error);
+                    }
+                }
+                Ok(Err(error)) => return failed(error),
+                Err(late) => {
+                    let problem = format!(
+                        "no response within {limit:?}: check the server, or raise `response_timeout`"
+                    );
+                    return Err(unreachable(options, problem, late));
+                }
             }
         };
         let (version, usable_from): (i32, i32) = (row.get(0), row.get(1));

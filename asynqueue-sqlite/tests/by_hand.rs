@@ -17,7 +17,7 @@ use asynqueue_core::{
 use asynqueue_macros::Task;
 use common::{
     Scratch,
-    process::{self, Process},
+    child::{self, Child},
 };
 use serde::{Deserialize, Serialize};
 
@@ -35,7 +35,7 @@ fn nanos() -> u64 {
 }
 
 async fn started(task: Payload<Sent>, _: Context) -> Result<(), TaskError> {
-    process::respond(&nanos().saturating_sub(task.at).to_string());
+    child::respond(&nanos().saturating_sub(task.at).to_string());
     Ok(())
 }
 
@@ -43,19 +43,19 @@ async fn started(task: Payload<Sent>, _: Context) -> Result<(), TaskError> {
 #[test]
 #[ignore = "started by the measurement below"]
 fn child() {
-    let Some((_, file)) = process::role() else {
+    let Some((_, file)) = child::role() else {
         return;
     };
     let runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = { runtime }.enable_all().build().expect("a runtime");
-    runtime.block_on(serve(&file));
+    runtime.block_on(serve(file.as_ref()));
 }
 
 async fn serve(file: &Path) {
     let server = Server::builder(common::open(file).await).queue("q", 1);
     let server = server.process(started).start().await.expect("a server");
-    process::respond("ready");
-    process::requests().for_each(drop);
+    child::respond("ready");
+    child::requests().for_each(drop);
     server.shutdown().await.expect("ended in order");
 }
 
@@ -64,14 +64,21 @@ async fn serve(file: &Path) {
 async fn from_enqueue_to_the_first_line_of_a_handler_in_another_process() {
     let scratch = Scratch::new();
     let producer = Producer::new(common::open(scratch.file()).await);
-    let mut worker = Process::start("serve", &scratch.file());
+    let mut worker = Child::start("serve", scratch.file());
     let mut times = Vec::new();
     for n in 0..1_000_u64 {
         // The pause differs, so that sending does not fall in step with a timer.
         tokio::time::sleep(Duration::from_micros(2_000 + n * 7_919 % 2_000)).await;
         let (at, text) = (nanos(), "x".repeat(90));
         producer.enqueue(Sent { at, text }).await.expect("accepted");
-        times.push(worker.read().parse::<u64>().expect("a time") as f64 / 1e6);
+        times.push(
+            worker
+                .read()
+                .expect("a line")
+                .parse::<u64>()
+                .expect("a time") as f64
+                / 1e6,
+        );
     }
     worker.end();
     times.sort_by(f64::total_cmp);

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::process::{Process, free_port};
 
-/// A separate `prometheus`, which scrapes one address each second.
+/// A separate `prometheus`, which scrapes each second.
 #[derive(Debug)]
 pub struct Prometheus {
     dir: TempDir,
@@ -20,16 +20,17 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts a Prometheus that scrapes `/metrics` at an address such as `127.0.0.1:9464`, as job `asynqueue`, and
+    /// Starts a Prometheus that scrapes `/metrics` at addresses such as `127.0.0.1:9464`, as job `asynqueue`, and
     /// evaluates the rules in a file.
-    pub async fn scraping(address: &str, rules: &Path) -> Self {
+    pub async fn scraping(addresses: &[&str], rules: &Path) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let rules = rules.canonicalize().unwrap();
         let config = format!(
             "global: {{ scrape_interval: 1s, evaluation_interval: 1s }}\n\
              rule_files: ['{}']\n\
-             scrape_configs: [{{ job_name: asynqueue, static_configs: [{{ targets: ['{address}'] }}] }}]\n",
-            rules.display()
+             scrape_configs: [{{ job_name: asynqueue, static_configs: [{{ targets: ['{}'] }}] }}]\n",
+            rules.display(),
+            addresses.join("', '")
         );
         std::fs::write(dir.path().join("prometheus.yml"), config).unwrap();
         let port = free_port();

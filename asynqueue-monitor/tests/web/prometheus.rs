@@ -14,7 +14,7 @@ async fn charts_show_series_from_prometheus() {
     let exporter = metrics::install().expect("installed");
     let exporter = exporter.broker(site.broker.clone());
     let exporter = exporter.serve("127.0.0.1:0").await.expect("served");
-    let prometheus = Prometheus::scraping(&exporter.address().to_string(), &rules).await;
+    let prometheus = Prometheus::scraping(&[&exporter.address().to_string()], &rules).await;
 
     let monitor = Monitor::of(site.inspector.clone());
     let monitor = monitor.prometheus(prometheus.url()).expect("an address");

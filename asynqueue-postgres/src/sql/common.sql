@@ -2,8 +2,8 @@
 -- the others are kept by each connection.
 --
 -- A plan may be made while a table is empty, and used when it is large. So a statement that needs rows of a large table
--- looks them up by an array, by a subquery in its list, or by a lateral one with `offset 0`, which cannot become the outer
--- side of a join.
+-- looks them up by an array, by a subquery in its list, or by a lateral one with `offset 0`, which cannot become the
+-- outer side of a join.
 
 -- The time in milliseconds. Tests fix it.
 create or replace function asynqueue.now_at(fixed bigint) returns bigint

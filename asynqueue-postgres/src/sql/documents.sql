@@ -1,6 +1,6 @@
--- Makes all changes of a set of documents, or none. `expects`: null any content, 0 the document does not exist, else its
--- version. `puts`: 0 keep, 1 set, 2 remove. Returns whether the set was made, and the documents that are kept. `again`:
--- the response to this call was lost.
+-- Makes all changes of a set of documents, or none. `expects`: null any content, 0 the document does not exist, else
+-- its version. `puts`: 0 keep, 1 set, 2 remove. Returns whether the set was made, and the documents that are kept.
+-- `again`: the response to this call was lost.
 create or replace function asynqueue.swap(
     spaces text[], names text[], expects bigint[], puts smallint[], contents bytea[], dues bigint[],
     lane text, call bigint, again boolean)

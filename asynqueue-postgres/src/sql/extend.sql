@@ -13,10 +13,11 @@ declare
     one record;
     patience text := '100ms';
 begin
-    -- Lost with a crash of the database, together with the connection that wrote it: the lease is then older, not wrong.
+    -- Lost with a crash of the database, together with the connection that wrote it: the lease is then older, not
+    -- wrong.
     perform set_config('synchronous_commit', 'off', true);
-    -- Without waiting for one that is locked: the others must not end in the meantime, and a call that settles leases in
-    -- another order may wait for this one.
+    -- Without waiting for one that is locked: the others must not end in the meantime, and a call that settles leases
+    -- in another order may wait for this one.
     queues := array(select (select q.id from asynqueue.queue q where q.name = u.name) from unnest(names) u(name));
     found_turns := array(
         select (select k.turn from asynqueue.task k where k.queue = queues[u.q] and k.id = u.id)
@@ -44,8 +45,8 @@ begin
                     ords := ords || one.ord; turns := turns || one.turn;
                 end if;
             exception when lock_not_available then
-                -- Its handler is completing it, in a transaction that is still open. Nobody else can take it before that
-                -- ends. One that has expired may be locked by a server that reclaims it.
+                -- Its handler is completing it, in a transaction that is still open. Nobody else can take it before
+                -- that ends. One that has expired may be locked by a server that reclaims it.
                 if one.until > t then
                     ords := ords || one.ord; turns := turns || one.turn;
                 end if;
@@ -72,12 +73,14 @@ begin
     insert into asynqueue.running as r (turn, progress)
     select distinct on (h.turn) h.turn, h.report
     from (
-        select l.turn, u.report, u.ord from unnest(of, ids, tokens, reports) with ordinality u(q, id, token, report, ord)
+        select l.turn, u.report, u.ord
+        from unnest(of, ids, tokens, reports) with ordinality u(q, id, token, report, ord)
         cross join lateral (
             select k.turn from asynqueue.task k where k.id = u.id
                 and k.queue = (select q.id from asynqueue.queue q where q.name = names[u.q]) offset 0) k
         cross join lateral (
-            select l.turn from asynqueue.lease l where l.turn = k.turn and l.token = u.token offset 0 for key share) l) h
+            select l.turn from asynqueue.lease l where l.turn = k.turn and l.token = u.token
+            offset 0 for key share) l) h
     order by h.turn, h.ord desc
     on conflict (turn) do update set progress = excluded.progress;
 end $$;

@@ -90,9 +90,9 @@ begin
             where g.succeeded > 0 or g.failed > 0 group by g.queue, g.hour order by 1, 2
             on conflict (queue, hour) do update
             set succeeded = h.succeeded + excluded.succeeded, failed = h.failed + excluded.failed)
-        select g.queue, sum(pending) as pending, sum(scheduled) as scheduled, sum(active) as active, sum(retry) as retry,
-            sum(completed) as completed, sum(archived) as archived, sum(aggregating) as aggregating,
-            sum(succeeded) as succeeded, sum(failed) as failed
+        select g.queue, sum(pending) as pending, sum(scheduled) as scheduled, sum(active) as active,
+            sum(retry) as retry, sum(completed) as completed, sum(archived) as archived,
+            sum(aggregating) as aggregating, sum(succeeded) as succeeded, sum(failed) as failed
         from gone g group by g.queue order by g.queue
     loop
         update asynqueue.queue q set is_used = true, pending = q.pending + one.pending,
@@ -134,14 +134,16 @@ begin
             end if;
             completed := asynqueue.delete_oldest(number, 5::smallint, t, at_most - by_count);
             if is_alone then
-                by_age := asynqueue.delete_oldest(number, 6::smallint, t - archived_for, at_most - by_count - completed);
+                by_age := asynqueue.delete_oldest(
+                    number, 6::smallint, t - archived_for, at_most - by_count - completed);
             end if;
             if archived > 0 and is_alone then
                 update asynqueue.queue q set archive_max = archived_max
                 where q.id = number and q.archive_max is distinct from archived_max;
             end if;
             if completed + by_count + by_age > 0 then
-                insert into asynqueue.tally (queue, completed, archived) values (number, -completed, -by_count - by_age);
+                insert into asynqueue.tally (queue, completed, archived)
+                values (number, -completed, -by_count - by_age);
             end if;
             if by_count + by_age > 0 then
                 update asynqueue.queue q set trimmed_by_count = q.trimmed_by_count + trim.by_count,
@@ -215,7 +217,8 @@ begin
         perform pg_advisory_xact_lock(1634956654, asynqueue.lock_of(number));
     exception when lock_not_available then
         raise exception using errcode = 'object_in_use',
-            message = format('queue "%s" is used by a transaction that is still open: end it, or try again later', wanted);
+            message = format(
+                'queue "%s" is used by a transaction that is still open: end it, or try again later', wanted);
     end;
     if not force and exists (select from asynqueue.task where queue = number) then
         return false;
@@ -242,15 +245,16 @@ begin
     select number, u.hour, u.succeeded, u.failed from unnest(hours, succeeded_in, failed_in) u(hour, succeeded, failed)
     on conflict (queue, hour) do update
     set succeeded = h.succeeded + excluded.succeeded, failed = h.failed + excluded.failed;
-    update asynqueue.queue q set is_used = true, succeeded = q.succeeded + new_succeeded, failed = q.failed + new_failed,
-        archive_max = coalesce(q.archive_max, new_max), trimmed_by_count = q.trimmed_by_count + by_count,
-        trimmed_by_age = q.trimmed_by_age + by_age, last_trimmed = greatest(q.last_trimmed, trimmed)
+    update asynqueue.queue q set is_used = true, succeeded = q.succeeded + new_succeeded,
+        failed = q.failed + new_failed, archive_max = coalesce(q.archive_max, new_max),
+        trimmed_by_count = q.trimmed_by_count + by_count, trimmed_by_age = q.trimmed_by_age + by_age,
+        last_trimmed = greatest(q.last_trimmed, trimmed)
     where q.id = number;
     return true;
 end $$;
 
--- Whether the transaction that was the last to lock or to delete a row, by its `xmax`, is running. Numbers of transactions
--- are compared in their circle of 32 bits.
+-- Whether the transaction that was the last to lock or to delete a row, by its `xmax`, is running. Numbers of
+-- transactions are compared in their circle of 32 bits.
 create or replace function asynqueue.is_held(last_holder xid) returns boolean
 language plpgsql stable as $$
 declare
@@ -263,8 +267,8 @@ begin
             select from pg_snapshot_xip(seen) running where running::text::bigint & 4294967295 = number));
 end $$;
 
--- Which of these queues have pending tasks, but no more the first ones that they had: then a worker may have found nothing
--- and gone to sleep before later tasks were committed. `is_taken`: a worker is taking them now, so look again.
+-- Which of these queues have pending tasks, but no more the first ones that they had: then a worker may have found
+-- nothing and gone to sleep before later tasks were committed. `is_taken`: a worker is taking them now, so look again.
 create or replace function asynqueue.moved_on(names text[], heads text[])
 returns table (name text, is_taken boolean)
 language plpgsql volatile
@@ -273,7 +277,8 @@ begin
     -- Without a lock, which would wait for the disk, and which leases would pass over.
     return query
         with head as (
-            select q.id, q.name, split_part(u.head, ':', 1)::smallint as rank, split_part(u.head, ':', 2)::bigint as place
+            select q.id, q.name, split_part(u.head, ':', 1)::smallint as rank,
+                split_part(u.head, ':', 2)::bigint as place
             from unnest(names, heads) u(name, head) join asynqueue.queue q on q.name = u.name)
         select h.name, r.place is not null
         from head h left join asynqueue.ready r on r.queue = h.id and r.rank = h.rank and r.place = h.place

@@ -29,7 +29,7 @@ async fn tallies_are_added_up_when_there_is_no_server() {
     let problems = tables::problems_in(&db, schema).await.expect("a check");
     assert_eq!(problems, [""; 0]);
     assert_eq!(
-        common::pending(&broker).await.expect("a number"),
+        common::pending(&*broker).await.expect("a number"),
         2 * CALLS as u64
     );
 }

@@ -11,6 +11,7 @@ mod with_sqlx;
 
 use std::sync::Arc;
 
+use asynqueue_conformance::transactions::Credit;
 use asynqueue_core::{
     broker::Inspect,
     producer::Producer,
@@ -19,15 +20,9 @@ use asynqueue_core::{
 use asynqueue_macros::Task;
 use asynqueue_postgres::PostgresBroker;
 use asynqueue_test_servers::Postgres;
-use common::process;
+use common::child;
 use serde::{Deserialize, Serialize};
 use tokio_postgres::{Client, Transaction};
-
-#[derive(Clone, Serialize, Deserialize, Task)]
-#[task(event = "credit", crate = asynqueue_core, output = u64, retention = "1h", backoff = fixed("1ms"))]
-struct Credit {
-    cents: u64,
-}
 
 #[derive(Clone, Serialize, Deserialize, Task)]
 #[task(event = "later", crate = asynqueue_core, unique(ttl = "1h"))]
@@ -39,7 +34,7 @@ struct Once {
 #[test]
 #[ignore = "started by other tests"]
 fn child() {
-    let Some((role, url)) = process::role() else {
+    let Some((role, url)) = child::role() else {
         return;
     };
     let runtime = tokio::runtime::Builder::new_multi_thread();
@@ -89,16 +84,24 @@ impl Shop {
 
     /// The number of accounts, and all their cents.
     async fn credited(&self) -> (i64, i64) {
-        let sum = "select count(*), coalesce(sum(cents), 0)::bigint from account";
-        let row = self.db().await.query_one(sum, &[]).await.expect("a row");
-        (row.get(0), row.get(1))
+        credited(&self.db().await).await
     }
 
     async fn rows(&self, table: &str) -> i64 {
-        let count = format!("select count(*) from {table}");
-        let row = self.db().await.query_one(&count, &[]).await;
-        row.expect("a row").get(0)
+        rows(&self.db().await, table).await
     }
+}
+
+async fn credited(db: &Client) -> (i64, i64) {
+    let sum = "select count(*), coalesce(sum(cents), 0)::bigint from account";
+    let row = db.query_one(sum, &[]).await.expect("a row");
+    (row.get(0), row.get(1))
+}
+
+async fn rows(db: &Client, table: &str) -> i64 {
+    let count = format!("select count(*) from {table}");
+    let row = db.query_one(&count, &[]).await;
+    row.expect("a row").get(0)
 }
 
 async fn add(tx: &Transaction<'_>, cents: u64) {

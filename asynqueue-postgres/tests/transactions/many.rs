@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 use futures_util::FutureExt;
 
 use crate::{
-    Credit, Shop, common,
-    process::{self, Process},
+    Credit, Shop,
+    child::{self, Child},
+    common,
 };
 use asynqueue_core::producer::Producer;
 use asynqueue_test_servers::Postgres;
@@ -38,7 +39,7 @@ pub(crate) async fn trade(url: &str, plan: &str) {
         let task = task.prepare().expect("prepared");
         broker.enqueue_in(&tx, task).await.expect("enqueued");
         if n == dies && how == "before" {
-            process::die();
+            child::die();
         }
         if n != dies && rolls_back(n) {
             tx.rollback().await.expect("rolled back");
@@ -48,14 +49,14 @@ pub(crate) async fn trade(url: &str, plan: &str) {
         if n == dies && how == "amid" {
             // Sends it, and does not wait for the response.
             let _ = commit.now_or_never();
-            process::die();
+            child::die();
         }
         commit.await.expect("committed");
         if n == dies {
-            process::die();
+            child::die();
         }
     }
-    process::respond("done");
+    child::respond("done");
 }
 
 /// Runs a part of the transactions, in one process after the other.
@@ -65,13 +66,13 @@ fn run(url: &str, part: i64) -> Vec<(i64, &'static str)> {
     for (place, how) in DEATHS.into_iter().enumerate() {
         let dies = from + 400 + 37 * part + 11 * place as i64;
         let plan = format!("business {from} {to} {dies} {how}");
-        let mut process = Process::launch(&plan, url);
+        let mut process = Child::launch(&plan, url);
         assert_eq!(process.read(), None, "it dies in transaction {dies}");
         assert!(!process.wait());
         deaths.push((dies, how));
         from = dies + 1;
     }
-    let mut process = Process::launch(&format!("business {from} {to} -1 never"), url);
+    let mut process = Child::launch(&format!("business {from} {to} -1 never"), url);
     assert_eq!(process.read().as_deref(), Some("done"));
     assert!(process.wait());
     deaths

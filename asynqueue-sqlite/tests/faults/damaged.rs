@@ -21,7 +21,7 @@ async fn filled() -> Scratch {
     let scratch = Scratch::new();
     let broker = common::open(scratch.file()).await;
     for n in 0..2_000 {
-        let tasks = common::task_of("q", &format!("task-{n:04}"), 500);
+        let tasks = common::task_in("q", &format!("task-{n:04}"), 500);
         Store::enqueue(&broker, vec![tasks]).await.expect("a task")[0]
             .as_ref()
             .expect("it is accepted");
@@ -230,7 +230,7 @@ async fn an_unreadable_task_is_released_unchanged_and_delays_no_other() {
     assert_eq!(program.execute(garbled, []).expect("a row"), 1);
 
     assert_eq!(common::drain(&broker).await, ["a", "c"]);
-    let found = Store::tasks(&broker, &[common::task_ref("q", "b")]).await;
+    let found = Store::tasks(&broker, &[common::task_ref("b")]).await;
     let found = found.expect("read").remove(0).expect("the task is kept");
     assert_eq!(found.state, TaskState::Scheduled);
     // Another build may be able to read it.

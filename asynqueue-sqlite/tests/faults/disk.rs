@@ -5,12 +5,12 @@ use std::{fs, path::Path, process::Command};
 use asynqueue_core::broker::BrokerError;
 use asynqueue_sqlite::SqliteBroker;
 
-use crate::common::{self, Scratch, process};
+use crate::common::{self, Scratch, limited};
 
 #[test]
 fn a_full_disk_refuses_tasks_and_loses_none() {
     let scratch = Scratch::new();
-    process::run_mounted(
+    limited::run_mounted(
         "full",
         &scratch.file(),
         "mount -t tmpfs -o size=6m none \"$1\"",
@@ -22,14 +22,14 @@ fn the_limit_of_file_sizes_refuses_tasks_and_loses_none() {
     let scratch = Scratch::new();
     // In blocks of 512 bytes, or of 1,024 in some shells.
     let script = "trap '' XFSZ; ulimit -S -f 4000";
-    process::run_limited("limited", &scratch.file(), script);
+    limited::run_limited("limited", &scratch.file(), script);
 }
 
 #[test]
 fn a_disk_that_cannot_be_written_is_refused() {
     let scratch = Scratch::new();
     let script = "mount --bind \"$1\" \"$1\"";
-    process::run_mounted("read-only", &scratch.file(), script);
+    limited::run_mounted("read-only", &scratch.file(), script);
 }
 
 /// Enqueues tasks of 20 KB until one is refused.

@@ -6,16 +6,16 @@ use asynqueue_core::broker::BrokerError;
 
 use crate::common::{
     self, Scratch,
-    process::{self, Process},
+    child::{self, Child},
 };
 
 /// In another process: starts a transaction, or ends it.
 pub(crate) fn hold_transactions(file: &Path) {
     let db = common::program(file);
-    process::respond("ready");
-    for request in process::requests() {
+    child::respond("ready");
+    for request in child::requests() {
         db.execute_batch(&request).expect("a transaction");
-        process::respond("done");
+        child::respond("done");
     }
 }
 
@@ -24,15 +24,15 @@ pub(crate) fn hold_the_turn(file: &Path) {
     let turn = file.with_file_name("tasks.db-live").join("turn");
     let turn = File::options().write(true).open(turn).expect("a file");
     turn.lock().expect("a lock");
-    process::respond("ready");
-    process::requests().for_each(drop);
+    child::respond("ready");
+    child::requests().for_each(drop);
 }
 
 #[tokio::test]
 async fn a_process_that_stops_in_a_transaction_fails_calls_until_it_continues() {
     let scratch = Scratch::new();
     let broker = common::open(scratch.file()).await;
-    let mut other = Process::start("hold", &scratch.file());
+    let mut other = Child::start("hold", scratch.file());
     assert_eq!(other.call("begin immediate"), "done");
     other.signal("STOP");
     for task in ["one", "two"] {
@@ -54,7 +54,7 @@ async fn a_process_that_stops_in_a_transaction_fails_calls_until_it_continues() 
 async fn a_process_that_stops_with_the_turn_delays_others_and_blocks_none() {
     let scratch = Scratch::new();
     let broker = common::open(scratch.file()).await;
-    let other = Process::start("turn", &scratch.file());
+    let other = Child::start("turn", scratch.file());
     other.signal("STOP");
     let call = tokio::time::timeout(common::LIMIT, common::enqueue(&broker, "task"));
     call.await
@@ -71,7 +71,7 @@ async fn a_process_that_is_killed_in_a_transaction_leaves_no_trace_of_it() {
     let scratch = Scratch::new();
     let broker = common::open(scratch.file()).await;
     common::enqueue(&broker, "kept").await.expect("a task");
-    let mut other = Process::start("hold", &scratch.file());
+    let mut other = Child::start("hold", scratch.file());
     let change = "begin immediate; delete from asynqueue_ready; delete from asynqueue_task";
     assert_eq!(other.call(change), "done");
     other.signal("KILL");

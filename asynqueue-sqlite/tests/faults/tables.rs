@@ -6,7 +6,7 @@ use asynqueue_core::broker::Store;
 
 use crate::common::{
     self, Scratch,
-    process::{self, Process},
+    child::{self, Child},
 };
 
 #[tokio::test]
@@ -84,14 +84,14 @@ async fn the_tables_of_an_application_are_left_alone() {
 
 /// In another process: opens the file as soon as all are ready, and works.
 pub(crate) async fn migrate_and_work(file: &Path) {
-    process::respond("ready");
-    let mut requests = process::requests();
+    child::respond("ready");
+    let mut requests = child::requests();
     let task = requests.next().expect("a request");
     let options = asynqueue_sqlite::SqliteOptions::file(file).busy_timeout(common::LIMIT);
     let broker = asynqueue_sqlite::SqliteBroker::connect(options).await;
     let broker = broker.expect("the file can be opened");
     common::enqueue(&broker, &task).await.expect("a task");
-    process::respond("accepted");
+    child::respond("accepted");
     requests.for_each(drop);
 }
 
@@ -105,19 +105,19 @@ async fn processes_may_create_the_tables_at_the_same_time() {
                 .execute_batch(tables)
                 .expect("a table");
         }
-        let start = |_| Process::start("migrate", &scratch.file());
+        let start = |_| Child::start("migrate", scratch.file());
         let mut processes: Vec<_> = (0..8).map(start).collect();
         for (n, process) in processes.iter_mut().enumerate() {
             process.send(&format!("task-{n}"));
         }
         for process in &mut processes {
-            assert_eq!(process.read(), "accepted");
+            assert_eq!(process.read().as_deref(), Some("accepted"));
         }
         let broker = common::open(scratch.file()).await;
         let mut accepted = common::drain(&broker).await;
         accepted.sort();
         let expected: Vec<_> = (0..8).map(|n| format!("task-{n}")).collect();
         assert_eq!(accepted, expected);
-        processes.into_iter().for_each(Process::end);
+        processes.into_iter().for_each(Child::end);
     }
 }

@@ -5,6 +5,7 @@ mod enqueue;
 
 use std::{path::PathBuf, time::Duration};
 
+use asynqueue_conformance::transactions::Credit;
 use asynqueue_core::{
     broker::Inspect,
     producer::Producer,
@@ -15,12 +16,6 @@ use asynqueue_sqlite::{SqliteBroker, SqliteOptions};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
-
-#[derive(Clone, Serialize, Deserialize, Task)]
-#[task(event = "credit", crate = asynqueue_core, output = u64, retention = "1h", backoff = fixed("1ms"))]
-struct Credit {
-    cents: u64,
-}
 
 #[derive(Clone, Serialize, Deserialize, Task)]
 #[task(event = "later", crate = asynqueue_core, unique(ttl = "1h"))]
