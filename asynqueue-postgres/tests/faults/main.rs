@@ -6,6 +6,7 @@ mod common;
 #[path = "../tables/mod.rs"]
 mod tables;
 
+mod crash;
 mod deadlocks;
 mod deleted;
 mod isolation;
