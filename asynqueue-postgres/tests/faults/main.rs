@@ -13,6 +13,7 @@ mod isolation;
 mod open;
 mod restart;
 mod settings;
+mod stalled;
 mod standby;
 mod tallies;
 
