@@ -1,11 +1,16 @@
 //! Calls whose response is lost: they are sent again, and take effect once.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::{Future, ready},
+    sync::Arc,
+    time::Duration,
+};
 
 use asynqueue_core::{
     broker::{
-        BrokerError, Change, Conflict, DocumentSwap, Edit, Edited, Expect, LeaseRequest, Leased,
-        NewTask, Outcome, Put, Settled, Settlement, Space, Store, When, all_of,
+        BrokerError, Change, Conflict, DocumentSwap, Each, Edit, Edited, Expect, LeaseRequest,
+        Leased, NewTask, Outcome, Put, Settled, Settlement, Signal, Space, Store, When, all_of,
+        kit::promised,
     },
     codec::{CodecName, MessagePack},
     task::{Envelope, Name, TaskId, TaskRef, TaskState},
@@ -13,9 +18,13 @@ use asynqueue_core::{
 use asynqueue_postgres::{PostgresBroker, PostgresOptions};
 use asynqueue_test_servers::{Fault, Postgres, Proxy, eventually};
 use bytes::Bytes;
+use futures_util::StreamExt;
 
 /// How long the client of [a late request](Fault::Late) waits.
 const LIMIT: Duration = Duration::from_millis(300);
+
+/// How long a test waits for what must happen.
+const LONG: Duration = Duration::from_secs(60);
 
 /// A store, and a client whose connection can be broken.
 struct Behind {
@@ -24,6 +33,8 @@ struct Behind {
     /// Behind the proxy, with one connection.
     broker: PostgresBroker,
     direct: PostgresBroker,
+    /// Without the proxy.
+    url: String,
 }
 
 impl Behind {
@@ -45,6 +56,7 @@ impl Behind {
             direct: connect(&url).await,
             broker: connect(&through).await,
             proxy,
+            url,
             _server: server,
         }
     }
@@ -52,12 +64,28 @@ impl Behind {
     /// Loses the response to a call.
     async fn losing<T>(&self, call: impl Future<Output = T>) -> T {
         self.broker.queues().await.expect("a response");
+        let before = self.proxy.cuts();
         self.proxy.set(Fault::CutReplies);
         let heal = async {
-            eventually("the response is lost", async || self.proxy.cuts() > 0).await;
+            eventually("the response is lost", async || self.proxy.cuts() > before).await;
             self.proxy.set(Fault::None);
         };
         tokio::join!(call, heal).0
+    }
+
+    /// Loses the response to a call, and waits until another broker hears of its effect.
+    async fn losing_heard<T>(
+        &self,
+        call: impl Future<Output = T>,
+        is_heard: impl Fn(&Signal) -> bool,
+    ) -> T {
+        let signals = self.direct.signals(&["queue".into()]).await;
+        let signals = signals.expect("signals");
+        let result = self.losing(call).await;
+        let mut heard = std::pin::pin!(signals.filter(|signal| ready(is_heard(signal))));
+        let heard = tokio::time::timeout(LONG, heard.next()).await;
+        heard.expect("announced").expect("open");
+        result
     }
 }
 
@@ -122,6 +150,27 @@ async fn refused_tasks_of_a_batch_are_known_though_the_response_was_lost() {
     assert!(matches!(first, Err(Conflict::Id { .. })), "{first:?}");
     assert!(second.is_ok() && third.is_ok(), "{second:?} {third:?}");
     assert_eq!(pending(&behind.direct).await, 4);
+}
+
+#[tokio::test]
+async fn what_is_pending_or_due_is_announced_though_the_response_was_lost() {
+    let behind = Behind::start().await;
+    let (hour, is_due) = (Duration::from_secs(3_600), |signal: &Signal| {
+        matches!(signal, Signal::Due(..))
+    });
+    let is_pending = |signal: &Signal| matches!(signal, Signal::Pending(_));
+    let new = behind.broker.enqueue(vec![task(0), task(1)]);
+    behind.losing_heard(new, is_pending).await.expect("sent");
+    let mut leased = lease(&behind.direct).await;
+    let released = [leased.remove(0).settle(Outcome::Release)];
+    let settled = behind.losing_heard(behind.broker.settle(&released), is_pending);
+    all_of(settled.await).expect("settled");
+    let retried = [leased.remove(0).settle(Outcome::Retry { delay: hour })];
+    let settled = behind.losing_heard(behind.broker.settle(&retried), is_due);
+    all_of(settled.await).expect("settled");
+    let later = NewTask::new(task(2).envelope, When::After(hour / 2));
+    let later = behind.broker.enqueue(vec![later]);
+    behind.losing_heard(later, is_due).await.expect("sent");
 }
 
 #[tokio::test]
@@ -203,6 +252,115 @@ async fn documents_are_changed_once_though_the_response_was_lost() {
     let swap = behind.broker.swap(vec![vec![create]]);
     let swapped = behind.losing(swap).await.expect("a response");
     assert!(swapped[0].is_done);
+}
+
+/// The store adds the failure, with another time whenever the outcome is sent.
+#[tokio::test]
+async fn the_outcome_of_a_cancelled_task_that_failed_is_known_when_it_is_sent_again() {
+    let behind = Behind::start_with(|options| {
+        let options = options.response_timeout(Duration::from_secs(3));
+        options.retry_for(Duration::ZERO)
+    })
+    .await;
+    enqueue(&behind.direct, 2).await;
+    let leased = lease(&behind.direct).await;
+    let tasks = [leased[0].envelope.task_ref()];
+    let retry = Outcome::Retry {
+        delay: Duration::ZERO,
+    };
+    let settlements: Vec<_> = { leased.into_iter() }
+        .map(|leased| leased.settle(retry.clone()))
+        .collect();
+    let cancelled =
+        asynqueue_core::broker::Control::cancel(&behind.direct, &tasks, "no longer needed");
+    cancelled.await.expect("a response");
+    // The other outcome is recorded first. That of the cancelled task waits.
+    let mut program = Postgres::connect(&behind.url).await;
+    let open = program.transaction().await.expect("begun");
+    let lock = "select from lease where turn = (select turn from running) for update";
+    open.batch_execute(lock).await.expect("locked");
+    let settling = all_each(&behind.broker, &settlements);
+    let losing = async {
+        waiting_for_lock(&behind.url).await;
+        behind.proxy.set(Fault::SwallowReplies);
+        open.rollback().await.expect("free");
+    };
+    let (first, ()) = tokio::join!(settling, losing);
+    behind.proxy.set(Fault::None);
+    let (failed, recorded): (Vec<_>, Vec<_>) =
+        { settlements.into_iter().zip(first) }.partition(|(_, result)| result.is_err());
+    assert!(matches!(recorded[..], [(_, Ok(Settled::Recorded))]));
+    let [(failed, _)] = &failed[..] else {
+        panic!("no response to the outcome of one task: {failed:?}");
+    };
+    let again = all_each(&behind.broker, std::slice::from_ref(failed)).await;
+    assert!(matches!(again[..], [Ok(Settled::Cancelled)]), "{again:?}");
+}
+
+#[tokio::test]
+async fn an_outcome_that_was_not_committed_is_known_when_it_is_sent_again() {
+    let behind = Behind::start_with(|options| {
+        let options = options.response_timeout(Duration::from_millis(200));
+        options.retry_for(Duration::ZERO)
+    })
+    .await;
+    // Of all tests in this process.
+    let mut only = task(0);
+    only.envelope.id = TaskId::new("promised").expect("an id");
+    let accepted = behind.direct.enqueue(vec![only]).await;
+    assert_eq!(accepted.expect("sent"), [Ok(())]);
+    let leased = lease(&behind.direct).await.remove(0);
+    // As if its handler had completed it in a transaction.
+    promised::add(leased.lease());
+    let settlements = [complete(leased)];
+    behind.broker.queues().await.expect("a response");
+    behind.proxy.set(Fault::SwallowReplies);
+    let first = behind.broker.settle(&settlements).await;
+    first.expect_err("no response");
+    behind.proxy.set(Fault::None);
+    let again = all_of(behind.broker.settle(&settlements).await);
+    assert_eq!(again.expect("settled"), [Settled::NotCommitted]);
+}
+
+/// A server sends what failed unchanged, unless each outcome has its own error: then by queue.
+#[tokio::test]
+async fn outcomes_of_several_queues_without_a_response_fail_together() {
+    let behind = Behind::start_with(|options| {
+        let options = options.response_timeout(Duration::from_millis(200));
+        options.retry_for(Duration::ZERO)
+    })
+    .await;
+    let mut tasks: Vec<_> = (0..2).map(task).collect();
+    tasks[1].envelope.queue = "other".into();
+    let accepted = behind.direct.enqueue(tasks).await.expect("sent");
+    assert_eq!(accepted, [Ok(()), Ok(())]);
+    let queues = vec![("queue".into(), 1), ("other".into(), 1)];
+    let request = LeaseRequest::new(queues, 2, Duration::from_secs(30), "worker".into());
+    let leased = all_of(behind.direct.lease(&request).await).expect("leased");
+    let settlements: Vec<_> = leased.concat().into_iter().map(complete).collect();
+    behind.broker.queues().await.expect("a response");
+    behind.proxy.set(Fault::SwallowReplies);
+    let first = behind.broker.settle(&settlements).await;
+    first.expect_err("no response");
+    behind.proxy.set(Fault::None);
+    let again = all_of(behind.broker.settle(&settlements).await);
+    assert_eq!(again.expect("settled"), [Settled::Recorded; 2]);
+}
+
+async fn all_each(broker: &PostgresBroker, settlements: &[Settlement]) -> Each<Settled> {
+    Store::settle(broker, settlements).await.expect("results")
+}
+
+/// Waits until a call waits for a row.
+async fn waiting_for_lock(url: &str) {
+    let look = Postgres::connect(url).await;
+    let sql = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' \
+         and query like '%' || current_schema() || '%'";
+    eventually("a call waits", async || {
+        let row = look.query_one(sql, &[]).await.expect("a row");
+        row.get::<_, i64>(0) > 0
+    })
+    .await;
 }
 
 /// Each request is delivered after its client has given it up and made it again.

@@ -8,7 +8,7 @@ use asynqueue_core::{
         Settlement, Space, Store, TaskInfo, When, all_of,
     },
     process::Progress,
-    task::{Envelope, Name, TaskRef, TaskState, UniqueUntil},
+    task::{Envelope, Name, TaskRef, TaskState, UniqueKey, UniqueLock, UniqueUntil},
 };
 use tokio::task::JoinSet;
 
@@ -290,6 +290,36 @@ pub async fn a_put_without_a_change_moves_the_task(harness: &dyn StoreHarness) {
         id("b"),
         "it moved to the end"
     );
+}
+
+/// It takes that lock when it leaves the archive.
+pub async fn a_task_releases_the_lock_that_its_new_envelope_names(harness: &dyn StoreHarness) {
+    let store = harness.store().await;
+    let other = |name: &str, until| {
+        let mut task = unique(name, until, secs(1_000));
+        let lock = UniqueLock::new(UniqueKey::new("other"), until, secs(1_000));
+        task.unique = Some(Box::new(lock));
+        task
+    };
+    for until in [UniqueUntil::Start, UniqueUntil::Success] {
+        let name = |name| format!("{name}-{until:?}");
+        enqueue(&store, [unique(&name("a"), until, secs(1_000))]).await;
+        settle(&store, lease_one(&store).await.settle(Outcome::Archive)).await;
+        let seen = info(&store, &name("a")).await;
+        let new = Arc::new(other(&name("a"), until));
+        let edit = moved(&seen, new, Some(Move::Pending));
+        assert_eq!(edit_one(&store, edit).await, Edited::Done);
+        let next = NewTask::new(other(&name("b"), until), When::Now);
+        let refused = store.enqueue(vec![next.clone()]).await.unwrap();
+        assert!(refused[0].is_err(), "its lock is held");
+        let leased = lease_one(&store).await;
+        if until == UniqueUntil::Success {
+            settle(&store, leased.settle(complete())).await;
+        }
+        let accepted = store.enqueue(vec![next]).await.unwrap();
+        assert_eq!(accepted, [Ok(())], "{until:?}");
+        settle(&store, lease_one(&store).await.settle(complete())).await;
+    }
 }
 
 /// The others have seen an old version.

@@ -96,6 +96,7 @@ macro_rules! store_suite {
                 a_change_is_refused_in_the_wrong_state,
                 a_missing_task_counts_as_changed,
                 a_task_leaves_the_archive_only_if_its_lock_is_free,
+                a_task_releases_the_lock_that_its_new_envelope_names,
                 a_put_without_a_change_moves_the_task,
                 one_of_racing_edits_of_a_task_is_made,
                 an_empty_edit_has_an_empty_result,

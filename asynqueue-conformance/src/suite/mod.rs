@@ -156,6 +156,7 @@ macro_rules! conformance_suite {
                 a_retry_without_delay_is_pending_immediately,
                 a_snoozed_task_is_scheduled_and_has_not_failed,
                 a_snoozed_task_keeps_the_note_of_its_server,
+                outcomes_of_one_task_in_a_batch_end_only_their_own_leases,
                 a_released_task_returns_to_the_front_unchanged,
                 released_tasks_keep_their_priority,
                 an_archived_task_is_kept_with_its_reason,

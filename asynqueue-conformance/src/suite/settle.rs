@@ -284,6 +284,29 @@ pub async fn the_last_task_released_in_a_batch_goes_first(harness: &dyn Harness)
     assert_eq!(f.list(TaskState::Pending).await, ["b", "a", "c"]);
 }
 
+/// One of a lost lease changes nothing, wherever it is in the batch.
+pub async fn outcomes_of_one_task_in_a_batch_end_only_their_own_leases(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    for stale_is_first in [true, false] {
+        f.enqueue(tasks(["a"])).await;
+        let stale = f.lease_one().await;
+        f.settle(&stale, Outcome::Release).await;
+        let current = f.lease_one().await;
+        let mut batch = vec![stale.settle(complete()), current.settle(Outcome::Release)];
+        let mut expected = vec![Settled::Stale, Settled::Recorded];
+        if !stale_is_first {
+            batch.reverse();
+            expected.reverse();
+        }
+        let settled = all_of(f.broker.settle(&batch).await).unwrap();
+        assert_eq!(settled, expected);
+        f.assert_counts(&[(TaskState::Pending, 1)]).await;
+        let again = f.lease_one().await;
+        assert_eq!(f.settle(&again, complete()).await, Settled::Recorded);
+        f.assert_counts(&[]).await;
+    }
+}
+
 /// A released, snoozed or revoked attempt has neither succeeded nor failed.
 pub async fn each_outcome_is_counted_correctly(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;

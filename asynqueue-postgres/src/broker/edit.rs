@@ -9,6 +9,7 @@ use asynqueue_core::{
 
 use super::{
     PostgresBroker,
+    enqueue::holds,
     lease::queues_of,
     row::{Whole, whole},
 };
@@ -141,9 +142,15 @@ impl Change<'_> {
         if task.codec == CodecName::unreadable() {
             return Ok(());
         }
-        let values = [long(found.turn), Value::Bytes(Some(task.to_bytes()))];
-        self.run(Call::new("select asynqueue.replace($1, $2)", values))
-            .await?;
+        let (key, holds) = lock_columns(task);
+        let values = [
+            long(found.turn),
+            Value::Bytes(Some(task.to_bytes())),
+            key,
+            holds,
+        ];
+        let sql = "select asynqueue.replace($1, $2, $3, $4)";
+        self.run(Call::new(sql, values)).await?;
         Ok(())
     }
 
@@ -232,6 +239,15 @@ impl Change<'_> {
         }
         Ok(())
     }
+}
+
+/// The unique lock of a task, and when the task releases it.
+pub(super) fn lock_columns(task: &Envelope) -> (Value, Value) {
+    let lock = task.unique.as_deref();
+    (
+        Value::Text(lock.map(|lock| lock.key.as_str().to_owned())),
+        Value::Short(lock.map_or(0, |lock| holds(lock.until))),
+    )
 }
 
 pub(super) fn archived(task: &Envelope) -> Finished {

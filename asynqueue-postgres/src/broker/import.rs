@@ -6,7 +6,10 @@ use asynqueue_core::{
     task::{Envelope, Name, TaskState, Timestamp},
 };
 
-use super::{PostgresBroker, edit::archived, enqueue::holds};
+use super::{
+    PostgresBroker,
+    edit::{archived, lock_columns},
+};
 use crate::{
     link::{Change, Event, Fault, Make},
     sql::{
@@ -134,14 +137,14 @@ impl Change<'_> {
 
     /// Adds the row of a task. `None` if its id was taken in between.
     async fn add(&self, task: &Envelope) -> Result<Option<(i64, i32)>, Fault> {
-        let lock = task.unique.as_deref();
+        let (key, holds) = lock_columns(task);
         let values = [
             text(&task.queue),
             Value::Bytes(Some(id_bytes(&task.id))),
             Value::Bytes(Some(task.to_bytes())),
             Value::Short(rank(task.options.priority)),
-            Value::Text(lock.map(|lock| lock.key.as_str().to_owned())),
-            Value::Short(lock.map_or(0, |lock| holds(lock.until))),
+            key,
+            holds,
         ];
         let rows = self
             .run(Call::new(

@@ -23,7 +23,7 @@ use std::{
 
 use asynqueue_core::broker::{Conflict, NewTask, SharedBroker, Unreadable, kit::Coalescer};
 
-use self::created::Created;
+use self::{created::Created, settle::Cancelling};
 pub(crate) use self::{
     enqueue::{Batch, Refused},
     settle::kept,
@@ -51,6 +51,7 @@ struct Inner {
     named: Arc<Coalescer<NewTask, Result<(), Conflict>>>,
     unreadable: Unreadable,
     created: Created,
+    cancelling: Cancelling,
     /// Counts calls that leave a tally.
     tallies: AtomicU32,
     database: String,
@@ -79,6 +80,7 @@ impl PostgresBroker {
             named: Arc::new(Coalescer::new(MAX_CHUNK)),
             unreadable: Unreadable::default(),
             created: Created::default(),
+            cancelling: Cancelling::default(),
             tallies: upkeep::first_tally(),
             database: options.config.get_dbname().unwrap_or("postgres").to_owned(),
         })))

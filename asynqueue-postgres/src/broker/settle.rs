@@ -1,7 +1,7 @@
 //! Recording outcomes.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
     time::Duration,
@@ -9,13 +9,14 @@ use std::{
 
 use asynqueue_core::{
     broker::{
-        BrokerError, Each, Finished, Outcome, Settled, Settlement, Signal,
+        BrokerError, Each, Finished, LeaseToken, Outcome, Settled, Settlement, Signal,
         kit::{Announced, promised},
     },
     codec::CodecName,
     task::{Envelope, EnvelopeChanges, UniqueUntil},
 };
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use super::{
     PostgresBroker,
@@ -188,6 +189,8 @@ impl PostgresBroker {
             let (chunk, later) = rest.split_at(length(rest));
             match self.settle_rows(chunk.iter().map(Row::of).collect()).await {
                 Ok(settled) => results.extend(settled),
+                // Sent again unchanged, these are recognized if they were recorded.
+                Err(error) if results.is_empty() => return Err(error),
                 // What was recorded before must not look refused when it is sent again.
                 Err(error) => {
                     results.resize(settlements.len(), Err(error));
@@ -201,29 +204,60 @@ impl PostgresBroker {
     }
 
     async fn settle_rows(&self, rows: Vec<Row<'_>>) -> Result<Each<Settled>, BrokerError> {
-        let mut settled = vec![Settled::Recorded; rows.len()];
-        let blocked = self.settle_once(&rows, &mut settled).await?;
-        let mut results: Each<Settled> = settled.into_iter().map(Ok).collect();
-        if blocked.is_empty() {
-            return Ok(results);
+        let mut results: Each<Settled> = vec![Ok(Settled::Recorded); rows.len()];
+        // The cancellation of some may have been recorded without a response: their leases have ended then.
+        let (mut blocked, others) = self.0.cancelling.split(&rows);
+        if !others.is_empty() {
+            let mut settled = vec![Settled::Recorded; others.len()];
+            let sent: Vec<_> = others.iter().map(|place| &rows[*place]).collect();
+            let found = self.settle_once(&sent, &mut settled).await?;
+            let found = found
+                .into_iter()
+                .map(|(place, reason)| (others[place], reason));
+            blocked.extend(found);
+            for (place, one) in others.iter().zip(settled) {
+                results[*place] = Ok(one);
+            }
         }
-        let now = self.link().now();
-        let (places, again): (Vec<_>, Vec<_>) = blocked
-            .iter()
-            .map(|(place, reason)| (*place, Row::cancelled(rows[*place].settlement, reason, now)))
-            .unzip();
-        let mut cancelled = vec![Settled::Cancelled; again.len()];
-        let outcome = self.settle_once(&again, &mut cancelled).await;
-        for (place, one) in places.into_iter().zip(cancelled) {
-            results[place] = outcome.as_ref().map(|_| one).map_err(BrokerError::clone);
-        }
+        blocked.sort_unstable();
+        self.settle_cancelled(&rows, blocked, &mut results).await;
         Ok(results)
+    }
+
+    /// Archives tasks whose cancellation was requested. Those of a queue are sent together, as they are sent again.
+    async fn settle_cancelled(
+        &self,
+        rows: &[Row<'_>],
+        mut blocked: Vec<(usize, String)>,
+        results: &mut Each<Settled>,
+    ) {
+        let now = self.link().now();
+        let queue = |(place, _): &(usize, String)| &rows[*place].task.queue;
+        while let Some(first) = blocked.first().map(queue) {
+            let (part, rest): (Vec<_>, _) =
+                { blocked.iter().cloned() }.partition(|one| queue(one) == first);
+            let again: Vec<_> = part
+                .iter()
+                .map(|(place, reason)| Row::cancelled(rows[*place].settlement, reason, now))
+                .collect();
+            let mut cancelled = vec![Settled::Cancelled; again.len()];
+            let sent: Vec<_> = again.iter().collect();
+            let outcome = self.settle_once(&sent, &mut cancelled).await.map(drop);
+            let tokens = part
+                .iter()
+                .map(|(place, reason)| (rows[*place].settlement.token, reason));
+            self.0.cancelling.note(tokens, outcome.is_ok());
+            for ((place, _), one) in part.iter().zip(cancelled) {
+                results[*place] = outcome.clone().map(|()| one);
+            }
+            blocked = rest;
+        }
     }
 
     /// Records outcomes. Returns those for which a cancellation was requested, with its reason.
     async fn settle_once(
         &self,
-        rows: &[Row<'_>],
+        rows: &[&Row<'_>],
         settled: &mut [Settled],
     ) -> Result<Vec<(usize, String)>, BrokerError> {
         let call = call(rows, self.link().fixed());
@@ -263,6 +297,44 @@ impl PostgresBroker {
     }
 }
 
+/// The limit of reasons that are remembered.
+const MAX_CANCELLING: usize = 10_000;
+
+/// Leases of cancelled tasks whose outcome was sent without a response, with the reasons of the cancellations.
+#[derive(Debug, Default)]
+pub(super) struct Cancelling(Mutex<HashMap<LeaseToken, String>>);
+
+impl Cancelling {
+    /// The places of those that are remembered, with their reasons, and the places of the others.
+    fn split(&self, rows: &[Row<'_>]) -> (Vec<(usize, String)>, Vec<usize>) {
+        let reasons = self.0.lock();
+        // Usually there are none.
+        if reasons.is_empty() {
+            return (Vec::new(), (0..rows.len()).collect());
+        }
+        let (mut known, mut others) = (Vec::new(), Vec::new());
+        for (place, row) in rows.iter().enumerate() {
+            match reasons.get(&row.settlement.token) {
+                Some(reason) => known.push((place, reason.clone())),
+                None => others.push(place),
+            }
+        }
+        (known, others)
+    }
+
+    /// Remembers these, or forgets them if their outcome is known.
+    fn note<'r>(&self, leases: impl Iterator<Item = (LeaseToken, &'r String)>, is_known: bool) {
+        let mut reasons = self.0.lock();
+        for (token, reason) in leases {
+            if is_known {
+                reasons.remove(&token);
+            } else if reasons.len() < MAX_CANCELLING {
+                reasons.insert(token, reason.clone());
+            }
+        }
+    }
+}
+
 /// How many of these outcomes can be recorded in one call: each is of another lease.
 fn length(settlements: &[Settlement]) -> usize {
     let mut tokens = HashSet::new();
@@ -272,19 +344,21 @@ fn length(settlements: &[Settlement]) -> usize {
 }
 
 /// Distinguishes calls: which leases end, and how. A call that is taken for another one would look recorded.
-fn hash(rows: &[Row<'_>]) -> u64 {
+///
+/// The times of failures are left out: one that the store adds has another time whenever the outcome is sent again.
+fn hash(rows: &[&Row<'_>]) -> u64 {
     let mut hasher = DefaultHasher::new();
     for row in rows {
         let lease = (row.settlement.token.0, row.settlement.only_if_expired);
         (lease, row.kind, row.waits, row.is_cancelled).hash(&mut hasher);
         let failure = row.task.last_failure();
-        let failure = failure.map(|last| (last.kind, last.at, &last.message));
+        let failure = failure.map(|last| (last.kind, &last.message));
         (row.task.attempts, failure, row.result()).hash(&mut hasher);
     }
     hasher.finish()
 }
 
-fn call(rows: &[Row<'_>], fixed: Value) -> Call {
+fn call(rows: &[&Row<'_>], fixed: Value) -> Call {
     let (names, of) = queues_of(rows.iter().map(|row| &row.settlement.envelope.queue));
     let (mut changes, mut envelopes) = (Vec::new(), Vec::new());
     for row in rows {
@@ -317,7 +391,7 @@ fn call(rows: &[Row<'_>], fixed: Value) -> Call {
             Value::Blobs(any(changes)),
             Value::Blobs(any(results.collect())),
             Value::Blobs(any(envelopes)),
-            Value::Flags(rows.iter().map(Row::counts_as_failure).collect()),
+            Value::Flags(rows.iter().map(|row| row.counts_as_failure()).collect()),
             Value::Texts(any(keys.collect())),
             Value::Longs(any(ttls.collect())),
             fixed,

@@ -1,5 +1,6 @@
 //! The way to PostgreSQL: calls with their retries, and what is announced between processes.
 
+mod aside;
 mod drive;
 mod error;
 mod isolation;
@@ -36,6 +37,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_postgres::Row;
 
 pub use self::error::ConnectError;
+use self::{aside::Aside, isolation::Isolation, listen::Listener, watch::Watch};
 pub(crate) use self::{
     error::{Fault, Reaction, problem, why_not_connected},
     news::{Event, News},
@@ -43,7 +45,6 @@ pub(crate) use self::{
     transaction::{Change, Make},
     watch::Watched,
 };
-use self::{isolation::Isolation, listen::Listener, watch::Watch};
 use crate::{
     PostgresOptions,
     sql::{
@@ -115,7 +116,13 @@ impl Link {
         let isolation = Isolation::default();
         let pool = pool::open(options, tls.clone(), isolation.clone());
         let schema = Schema::new(&options.schema);
-        let news = News::new(pool.clone(), isolation.clone(), schema.clone(), channel);
+        let aside = Aside {
+            pool: pool.clone(),
+            isolation: isolation.clone(),
+            tls: tls.clone(),
+            limit: options.response_timeout,
+        };
+        let news = News::new(aside.clone(), schema.clone(), channel);
         let news = Arc::new(news);
         // Short, because it is stored with each call.
         let instance = format!(
@@ -127,7 +134,7 @@ impl Link {
             server: options.server(),
             listener: Listener::new(listen, listen.tls()?, channel, &news),
             tls,
-            watch: Watch::new(pool.clone(), &news),
+            watch: Watch::new(aside, &news),
             pool,
             isolation,
             schema,
@@ -245,15 +252,7 @@ impl Link {
 
     /// Closes a connection whose state is unknown, and cancels what it does.
     pub(crate) fn discard(&self, client: Object) {
-        let client = Object::take(client);
-        let (token, tls) = (client.cancel_token(), self.tls.clone());
-        let cancelling = async move {
-            // Best effort: the server also ends it once it notices that the connection is closed.
-            let _ = tokio::time::timeout(Duration::from_secs(1), tls.cancel(token)).await;
-        };
-        // Fails if the process ends.
-        let _ = asynqueue_core::broker::kit::io::spawn(cancelling);
-        drop(client);
+        aside::discard(client, self.tls.clone());
     }
 
     pub(crate) fn retry(&self) -> Retry<'_> {

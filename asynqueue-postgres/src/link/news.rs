@@ -13,12 +13,11 @@ use asynqueue_core::{
     },
     task::{Name, TaskId},
 };
-use deadpool_postgres::Pool;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_postgres::types::{ToSql, Type};
 
-use super::{Schema, isolation::Isolation};
+use super::{Schema, aside::Aside};
 
 /// The limit of a payload is 8,000 bytes.
 const MAX_PAYLOAD: usize = 7_000;
@@ -51,8 +50,7 @@ impl Event {
 pub(crate) struct News {
     pub(crate) here: Arc<Announcer>,
     others: Arc<Others>,
-    pool: Pool,
-    isolation: Isolation,
+    aside: Aside,
     schema: Schema,
 }
 
@@ -76,7 +74,7 @@ struct Parts {
 }
 
 impl News {
-    pub(super) fn new(pool: Pool, isolation: Isolation, schema: Schema, channel: &str) -> Self {
+    pub(super) fn new(aside: Aside, schema: Schema, channel: &str) -> Self {
         let others = Others {
             channel: channel.to_owned(),
             origin: TaskId::generate().to_string(),
@@ -86,8 +84,7 @@ impl News {
         Self {
             here: Arc::default(),
             others: Arc::new(others),
-            pool,
-            isolation,
+            aside,
             schema,
         }
     }
@@ -122,8 +119,7 @@ impl News {
         let sending = Sending {
             here: Arc::clone(&self.here),
             others: Arc::clone(&self.others),
-            pool: self.pool.clone(),
-            isolation: self.isolation.clone(),
+            aside: self.aside.clone(),
             schema: self.schema.clone(),
         };
         if io::spawn(sending.run()).is_err() {
@@ -134,13 +130,10 @@ impl News {
     /// Sends an echo to all processes, the way that notes are sent. Only this one hears its number.
     pub(super) async fn echo(&self, number: u64) -> Result<(), String> {
         let payload = format!("{}-{number}", self.others.origin);
-        let client = self.pool.get().await.map_err(|error| error.to_string())?;
         let values: [(&(dyn ToSql + Sync), Type); 2] =
             [(&self.others.channel, Type::TEXT), (&payload, Type::TEXT)];
-        let sent = client
-            .query_typed("select pg_notify($1, $2)", &values)
-            .await;
-        sent.map(drop).map_err(|error| super::problem(&error))
+        let sent = self.aside.run("select pg_notify($1, $2)", &values).await;
+        sent.map(drop)
     }
 
     /// Takes a payload that another process, or this one, has sent. Returns the number of an own [echo](Self::echo).
@@ -198,8 +191,7 @@ impl Parts {
 struct Sending {
     here: Arc<Announcer>,
     others: Arc<Others>,
-    pool: Pool,
-    isolation: Isolation,
+    aside: Aside,
     schema: Schema,
 }
 
@@ -229,8 +221,6 @@ impl Sending {
     }
 
     async fn send(&self, notes: Vec<Note>, checks: HashMap<Name, String>) -> Result<(), String> {
-        let client = self.pool.get().await.map_err(|error| error.to_string())?;
-        let text = |error: tokio_postgres::Error| super::problem(&error);
         if !notes.is_empty() {
             let payloads = payloads(&self.others.origin, &notes);
             let sql = "select pg_notify($1, payload) from unnest($2) payload";
@@ -238,7 +228,7 @@ impl Sending {
                 (&self.others.channel, Type::TEXT),
                 (&payloads, Type::TEXT_ARRAY),
             ];
-            client.query_typed(sql, &values).await.map_err(text)?;
+            self.aside.run(sql, &values).await?;
         }
         if checks.is_empty() {
             return Ok(());
@@ -252,8 +242,7 @@ impl Sending {
             .apply("select name, is_taken from asynqueue.moved_on($1, $2)");
         let values: [(&(dyn ToSql + Sync), Type); 2] =
             [(&names, Type::TEXT_ARRAY), (&heads, Type::TEXT_ARRAY)];
-        let moved_on = self.isolation.run(&client, &sql, &values);
-        let moved_on = moved_on.await.map_err(text)?;
+        let moved_on = self.aside.run(&sql, &values).await?;
         let (mut pending, mut again) = (Vec::new(), Vec::new());
         for row in &moved_on {
             let queue = Name::from(row.get::<_, String>(0));

@@ -3,15 +3,22 @@
 use std::{sync::Arc, time::Duration};
 
 use asynqueue_core::broker::kit::io;
-use deadpool_postgres::Pool;
 use parking_lot::Mutex;
 use tokio_postgres::types::{ToSql, Type};
 
-use super::{Event, News};
+use super::{Event, News, aside::Aside};
 
 /// The first and the longest wait between two looks at open transactions.
 const FIRST: Duration = Duration::from_millis(1);
 const LONGEST: Duration = Duration::from_millis(50);
+
+/// The status of transactions. A number that was not given yet is that of a transaction that was lost when the server
+/// crashed, and will be given again: its status would be an error. The newest ones are above the snapshot while they are
+/// open, with a lock on their number.
+const STATUS: &str = "select number, case \
+     when number::xid8 < pg_snapshot_xmax(pg_current_snapshot()) then pg_xact_status(number::xid8) \
+     when exists (select from pg_locks where transactionid = number::xid8::xid) then 'in progress' end \
+     from unnest($1) number";
 
 /// A transaction, and what to announce once it is committed. A part of it may have been rolled back, so this has to be
 /// true then too.
@@ -33,7 +40,7 @@ impl Watched {
 pub(super) struct Watch(Arc<Parts>);
 
 struct Parts {
-    pool: Pool,
+    aside: Aside,
     news: Arc<News>,
     open: Mutex<Open>,
 }
@@ -47,9 +54,9 @@ struct Open {
 }
 
 impl Watch {
-    pub(super) fn new(pool: Pool, news: &Arc<News>) -> Self {
+    pub(super) fn new(aside: Aside, news: &Arc<News>) -> Self {
         Self(Arc::new(Parts {
-            pool,
+            aside,
             news: Arc::clone(news),
             open: Mutex::default(),
         }))
@@ -102,17 +109,14 @@ impl Parts {
 
     /// Which of these transactions have ended, and whether they were committed.
     async fn look(&self, watched: &Vec<String>) -> Result<Vec<(String, bool)>, String> {
-        let client = self.pool.get().await.map_err(|error| error.to_string())?;
-        let sql = "select number, pg_xact_status(number::xid8) from unnest($1) number";
         let values: [(&(dyn ToSql + Sync), Type); 1] = [(watched, Type::TEXT_ARRAY)];
-        let rows = client.query_typed(sql, &values).await;
-        let rows = rows.map_err(|error| super::problem(&error))?;
+        let rows = self.aside.run(STATUS, &values).await?;
         let ended = rows.iter().filter_map(|row| {
             let status: Option<&str> = row.get(1);
             match status {
                 Some("in progress") => None,
                 Some("aborted") => Some((row.get(0), false)),
-                // Committed, or so long ago that nobody knows.
+                // Committed, or so long ago that nobody knows, or lost: then nothing is where the events point to.
                 _ => Some((row.get(0), true)),
             }
         });

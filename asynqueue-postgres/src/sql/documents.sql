@@ -19,9 +19,10 @@ begin
     if again then
         select c.response into kept from asynqueue.call c where c.lane = swap.lane and c.number = swap.call;
         if found then
-            return query select 0, true, null::bytea, null::bigint, null::bigint;
-            return query select r.n, true, r.bytes, r.due, r.version
-                from jsonb_to_recordset(kept) r(n integer, bytes bytea, due bigint, version bigint);
+            ok := (kept ->> 'done')::boolean;
+            return query select 0, ok, null::bytea, null::bigint, null::bigint;
+            return query select r.n, ok, r.bytes, r.due, r.version
+                from jsonb_to_recordset(kept -> 'kept') r(n integer, bytes bytea, due bigint, version bigint);
             return;
         end if;
     end if;
@@ -35,10 +36,11 @@ begin
     join asynqueue.document d on d.space = u.space and d.name = u.name where puts[u.ord] = 0;
     return query select r.n, ok, r.bytes, r.due, r.version
         from jsonb_to_recordset(kept) r(n integer, bytes bytea, due bigint, version bigint);
+    -- A refusal too: made again after a change of another caller, the set could be made although it was refused.
+    perform asynqueue.note_call(lane, call, asynqueue.now_at(null), jsonb_build_object('done', ok, 'kept', coalesce(kept, '[]')));
     if not ok then
         return;
     end if;
-    perform asynqueue.note_call(lane, call, asynqueue.now_at(null), kept);
     delete from asynqueue.document d using unnest(spaces, names) with ordinality u(space, name, ord)
     where d.space = u.space and d.name = u.name and puts[u.ord] = 2;
     insert into asynqueue.document as d (space, name, version, due, bytes)

@@ -40,6 +40,11 @@ begin
                 select s.queue, s.rank, s.place from asynqueue.range_of(task.queue, task.rank, task.turn) s)
                 and r.first <= task.turn and r.last >= task.turn for update;
             exit when found;
+            perform from asynqueue.task k where k.turn = task.turn;
+            exit when not found;
+            if tries = 10 then
+                raise exception using errcode = '40001', message = 'a task was moved again and again';
+            end if;
         end loop;
     end loop;
 end $$;
@@ -152,12 +157,13 @@ begin
     return next;
 end $$;
 
--- Replaces the envelope of a task, and forgets what workers have changed in the former one.
-create or replace function asynqueue.replace(wanted bigint, bytes bytea) returns void
+-- Replaces the envelope of a task, and forgets what workers have changed in the former one. From now on the task
+-- releases the unique lock that the new envelope names. A lock that only the former one named is held for its time.
+create or replace function asynqueue.replace(wanted bigint, bytes bytea, new_key text, new_holds smallint) returns void
 language plpgsql volatile
 set enable_seqscan = off set plan_cache_mode = force_generic_plan set jit = off as $$
 begin
-    update asynqueue.task set envelope = bytes where turn = wanted;
+    update asynqueue.task set envelope = bytes, key = new_key, holds = new_holds where turn = wanted;
     delete from asynqueue.change where turn = wanted;
 end $$;
 

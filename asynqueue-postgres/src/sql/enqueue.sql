@@ -39,6 +39,7 @@ begin
         select c.response into refused from asynqueue.call c where c.lane = enqueue.lane and c.number = enqueue.call;
         if found then
             return query select * from asynqueue.conflicts_of(refused);
+            return query select * from asynqueue.announced_again(names, of);
             return;
         end if;
     end if;
@@ -188,6 +189,19 @@ returns table (n integer, why smallint, state smallint, holder bytea, at bigint,
 language sql stable as $$
     select r.n, r.why, r.state, r.holder, null::bigint, null::text
     from jsonb_to_recordset(response) r(n integer, why smallint, state smallint, holder bytea)
+$$;
+
+-- What to announce of queues if the first response to a call was lost: whatever it may have been.
+create or replace function asynqueue.announced_again(names text[], of integer[])
+returns table (n integer, why smallint, state smallint, holder bytea, at bigint, head text)
+language sql volatile as $$
+    select o.n, a.why, null::smallint, null::bytea, a.at, null::text
+    from (select u.q, min(u.ord)::integer as n from unnest(of) with ordinality u(q, ord) group by u.q) o
+    join asynqueue.queue q on q.name = names[o.q]
+    cross join lateral (values
+        (0::smallint, least(asynqueue.first_due(q.id), asynqueue.first_group_due(q.id))), (4::smallint, null)) a(why, at)
+    where (a.why = 0 and a.at is not null)
+        or (a.why = 4 and not q.paused and asynqueue.head_of(q.id) is not null)
 $$;
 
 -- Accepts a task that may have a lock or a tick. Returns why it is refused.

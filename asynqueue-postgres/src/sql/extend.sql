@@ -69,17 +69,20 @@ returns void
 language plpgsql volatile as $$
 begin
     perform set_config('synchronous_commit', 'off', true);
-    -- Leases are locked, so that an outcome that ends one of them removes what is added here.
+    -- Leases are locked, so that an outcome that ends one of them removes what is added here. In the order of their turns,
+    -- in which outcomes lock them.
     insert into asynqueue.running as r (turn, progress)
     select distinct on (h.turn) h.turn, h.report
     from (
-        select l.turn, u.report, u.ord
-        from unnest(of, ids, tokens, reports) with ordinality u(q, id, token, report, ord)
+        select f.turn, f.report, f.ord from (
+            select k.turn, u.token, u.report, u.ord
+            from unnest(of, ids, tokens, reports) with ordinality u(q, id, token, report, ord)
+            cross join lateral (
+                select k.turn from asynqueue.task k where k.id = u.id
+                    and k.queue = (select q.id from asynqueue.queue q where q.name = names[u.q]) offset 0) k
+            order by k.turn) f
         cross join lateral (
-            select k.turn from asynqueue.task k where k.id = u.id
-                and k.queue = (select q.id from asynqueue.queue q where q.name = names[u.q]) offset 0) k
-        cross join lateral (
-            select l.turn from asynqueue.lease l where l.turn = k.turn and l.token = u.token
+            select l.turn from asynqueue.lease l where l.turn = f.turn and l.token = f.token
             offset 0 for key share) l) h
     order by h.turn, h.ord desc
     on conflict (turn) do update set progress = excluded.progress;

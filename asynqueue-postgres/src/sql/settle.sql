@@ -44,6 +44,14 @@ begin
         select c.response into refused from asynqueue.call c where c.lane = settle.lane and c.number = settle.call;
         if found then
             return query select * from asynqueue.refused_of(refused);
+            -- The first response was to be announced: here whatever it may have been.
+            return query
+                select u.ord::integer, 1::smallint, null::text, u.kind in (1, 2, 7, 8),
+                    case when u.kind in (3, 4) then (
+                        select asynqueue.first_due(q.id) from asynqueue.queue q where q.name = names[u.q]) end,
+                    u.kind in (5, 6), null::text
+                from unnest(of, kinds) with ordinality u(q, kind, ord)
+                where not exists (select from asynqueue.refused_of(refused) r where r.n = u.ord);
             return;
         end if;
     end if;

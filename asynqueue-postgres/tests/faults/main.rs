@@ -6,6 +6,7 @@ mod common;
 #[path = "../tables/mod.rs"]
 mod tables;
 
+mod crash;
 mod deadlocks;
 mod deleted;
 mod holder;
@@ -13,6 +14,7 @@ mod isolation;
 mod open;
 mod restart;
 mod settings;
+mod stalled;
 mod standby;
 mod tallies;
 mod waiting;

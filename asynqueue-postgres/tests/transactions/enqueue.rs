@@ -158,6 +158,32 @@ async fn a_refused_task_leaves_the_transaction_as_it_was() {
     assert_eq!((shop.pending().await, shop.credited().await.0), (4, 1));
 }
 
+/// The transaction does not see the task, which has a generated id and was accepted after its snapshot.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_a_stricter_transaction_does_not_see_is_not_accepted_twice() {
+    let shop = Shop::open().await;
+    for level in ["repeatable read", "serializable"] {
+        let mut db = shop.db().await;
+        let prepared = shop.producer.prepare(Credit { cents: 1 });
+        let prepared = prepared.expect("prepared");
+        let task = prepared.task().clone();
+        let is = format!("set transaction isolation level {level}; select from task");
+        let tx = db.transaction().await.expect("begun");
+        tx.batch_execute(&is).await.expect("a snapshot");
+        let accepted = asynqueue_core::broker::Store::enqueue(&shop.broker, vec![task]).await;
+        assert_eq!(accepted.expect("sent"), [Ok(())]);
+        let error = shop.broker.enqueue_in(&tx, prepared).await;
+        let error = error.expect_err("it exists").to_string();
+        assert!(error.contains("could not serialize access"), "{error}");
+        tx.rollback().await.expect("rolled back");
+        // Nor does a commit after it.
+        let rows = "select count(*) from (select from task group by id having count(*) > 1) twice";
+        let twice = db.query_one(rows, &[]).await.expect("a row");
+        assert_eq!(twice.get::<_, i64>(0), 0, "{level}");
+    }
+    assert_eq!((shop.rows("task").await, shop.pending().await), (2, 2));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_unique_lock_is_free_again_after_a_rollback_and_held_after_a_commit() {
     let shop = Shop::open().await;

@@ -103,7 +103,15 @@ fn chunk(edits: &[&Edit]) -> usize {
 
 fn write(call: &mut script::Call<script::edit::Of>, edit: &Edit) {
     let seen = &edit.seen.envelope;
-    let lock = seen.unique.as_ref();
+    // A task that leaves the archive takes the lock of its new envelope. Any other change releases the one that it has.
+    let locked = match edit.change {
+        Change::Put {
+            to: Some(Move::Pending | Move::Scheduled(_)),
+            ..
+        } => edit.new_envelope().map_or(seen, |new| new),
+        _ => seen,
+    };
+    let lock = locked.unique.as_ref();
     let ends = lock.is_some_and(|lock| lock.until != UniqueUntil::Window);
     call.row(script::edit::Task {
         edit: name(&edit.change),

@@ -2,7 +2,7 @@
 -- of its state, a line break and its envelope.
 -- Arguments of each task: what to do (cancel it while it is active, delete it, put a new envelope in its place, pend
 -- it, shelve it in the archive, or the time to wait for), the new envelope ('' for no change) or the reason of the
--- cancellation, its lock ('' none), and whether the lock ends with the task ('y').
+-- cancellation, the lock that it takes or releases ('' none), and whether the lock ends with the task ('y').
 -- Returns a letter for each: 'y' done, '?' it has changed, 'l' its lock is held by another task, 'n' impossible in this
 -- state.
 local now = clock(not_after)
