@@ -166,6 +166,8 @@ impl RedisBroker {
 }
 
 /// Distinguishes changes: which leases end, and how. A change with the response of another would look recorded.
+///
+/// The times of failures are left out: one that the store adds has another time whenever the outcome is sent again.
 fn hash(records: &[Record<'_>]) -> u64 {
     let mut hasher = DefaultHasher::new();
     for record in records {
@@ -173,7 +175,7 @@ fn hash(records: &[Record<'_>]) -> u64 {
         (record.outcome, &record.member, record.millis, condition).hash(&mut hasher);
         let envelope = &record.envelope;
         let last = envelope.last_failure();
-        let failure = last.map(|last| (last.kind, last.at, &last.message));
+        let failure = last.map(|last| (last.kind, &last.message));
         (envelope.attempts, failure, record.result).hash(&mut hasher);
     }
     hasher.finish()
