@@ -1,0 +1,35 @@
+//! What PostgreSQL refuses: texts, encodings, calls without a privilege, and URLs that are not encoded. Each error names the
+//! input and the fix.
+
+mod common;
+
+use asynqueue_core::{
+    broker::{Inspect, Store},
+    task::Name,
+};
+use asynqueue_postgres::{PostgresBroker, PostgresOptions, migrate, schema_sql};
+use asynqueue_test_servers::{Postgres, eventually};
+use common::{log::Log, options, pending, work};
+
+#[tokio::test]
+async fn connections_that_were_closed_while_idle_are_replaced_without_a_warning() {
+    let log = Log::of_this_thread();
+    let server = Postgres::shared().await;
+    let url = format!("{}&application_name=idle", server.new_schema());
+    let broker = common::open(&url).await;
+    pending(&broker).await.expect("figures");
+    let client = server.client().await;
+    let end =
+        "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'idle'";
+    assert!(!client.query(end, &[]).await.expect("ended").is_empty());
+    eventually("they are closed", async || {
+        let count = "select from pg_stat_activity where application_name = 'idle'";
+        client.query(count, &[]).await.expect("a result").is_empty()
+    })
+    .await;
+    // The first call may still be sent on the old one, and is then made again.
+    for _ in 0..2 {
+        pending(&broker).await.expect("figures");
+    }
+    assert_eq!(log.text(), "");
+}
