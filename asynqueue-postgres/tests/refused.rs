@@ -33,3 +33,32 @@ async fn connections_that_were_closed_while_idle_are_replaced_without_a_warning(
     }
     assert_eq!(log.text(), "");
 }
+
+#[test]
+fn a_password_that_is_not_encoded_is_refused_and_not_shown() {
+    for (address, problem) in [
+        ("shop:p@ss/word@db/shop", "it has more than one `@`"),
+        ("shop:p@ss@db/shop", "it has more than one `@`"),
+        ("shop:pass/word@db/shop", "a `/` precedes the `@`"),
+        ("shop:pass?word@db/shop", "a `?` precedes an `@`"),
+        ("shop:12?word@db/shop", "a `?` precedes an `@`"),
+        ("shop:12?word=x@db/shop", "a `?` precedes an `@`"),
+        ("shop:p@ss?word@db/shop", "a `?` precedes an `@`"),
+    ] {
+        let error = PostgresOptions::new(&format!("postgres://{address}?pool_size=2"));
+        assert_eq!(
+            error.expect_err(address).to_string(),
+            format!(
+                "the PostgreSQL URL is invalid: {problem}: percent-encode special characters in the user and the password, such \
+                 as `%40` for `@`, `%2F` for `/` and `%3F` for `?`"
+            )
+        );
+    }
+    for right in [
+        "shop:p%40ss%2Fw%3Ford@db/shop?application_name=a@b",
+        "db/shop?options=-cx=a@b/c",
+        "shop@db?listen=postgres://shop@db:5432/shop",
+    ] {
+        PostgresOptions::new(&format!("postgres://{right}")).expect(right);
+    }
+}
