@@ -16,6 +16,7 @@ use tokio_postgres::Transaction;
 use crate::{
     PostgresBroker,
     broker::{Batch, Refused, kept},
+    failed::{Error, Failed, code, reason},
     link::{Event, Watched},
     sql::{
         Call, Value,
@@ -45,9 +46,6 @@ pub(crate) trait Caller: Send {
         call: &Call,
     ) -> impl Future<Output = Result<Option<String>, Error>> + Send;
 }
-
-/// A statement in a transaction of a caller failed.
-pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// The number of the transaction, if it is on these tables. Another database may have some of the same name.
 const NUMBER: &str =
@@ -241,53 +239,6 @@ impl PostgresBroker {
             self.link().watch(Watched::new(number, events));
         }
         Ok(())
-    }
-}
-
-/// Why a statement in a transaction of a caller has no result.
-enum Failed {
-    /// The transaction is not on the tables of the broker.
-    Elsewhere(BrokerError),
-    Statement(Error),
-}
-
-impl From<Failed> for BrokerError {
-    fn from(failed: Failed) -> Self {
-        match failed {
-            Failed::Elsewhere(error) => error,
-            Failed::Statement(error) => {
-                let reason = reason(error.as_ref());
-                Self::protocol(format!("{reason}: roll back the transaction"))
-            }
-        }
-    }
-}
-
-impl From<Failed> for CompleteError {
-    fn from(failed: Failed) -> Self {
-        match failed {
-            Failed::Elsewhere(error) => Self::Broker(error),
-            Failed::Statement(error) => Self::Statement(error),
-        }
-    }
-}
-
-/// The code of an error of the server.
-fn code(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Option<String> {
-    #[cfg(feature = "sqlx")]
-    if let Some(sqlx::Error::Database(error)) = error.downcast_ref() {
-        return error.code().map(Into::into);
-    }
-    let postgres = error.downcast_ref::<tokio_postgres::Error>();
-    Some(postgres?.code()?.code().to_owned())
-}
-
-/// What the server has said: the client library says only that there was an error.
-pub(crate) fn reason(error: &(dyn std::error::Error + Send + Sync + 'static)) -> String {
-    let postgres = error.downcast_ref::<tokio_postgres::Error>();
-    match postgres.and_then(tokio_postgres::Error::as_db_error) {
-        Some(error) => error.message().to_owned(),
-        None => error.to_string(),
     }
 }
 

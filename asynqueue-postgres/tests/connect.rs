@@ -50,8 +50,9 @@ async fn a_role_that_owns_only_its_schema_migrates_and_works() {
     let problem = refused(&stranger).await;
     assert_eq!(
         problem,
-        "cannot use schema `jobs`: permission denied for schema jobs: the role must own the schema, or have all \
-         privileges on it",
+        "cannot use schema `jobs`: permission denied for schema jobs: the role must own the schema, or have \
+         privileges on it: `grant usage on schema … to …`, and `grant select, insert, update, delete on all tables in \
+         schema … to …`",
         "{at}"
     );
 }

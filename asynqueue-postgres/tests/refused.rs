@@ -12,6 +12,37 @@ use asynqueue_test_servers::{Postgres, eventually};
 use common::{log::Log, options, pending, work};
 
 #[tokio::test]
+async fn a_call_without_a_privilege_says_how_to_grant_it_and_may_be_repeated() {
+    let server = Postgres::shared().await;
+    let url = server.new_schema();
+    migrate(&options(&url)).await.expect("migrated");
+    let schema = url.split_once("schema=").expect("a schema").1;
+    let grants = format!(
+        "create role visitor login; grant usage on schema {schema} to visitor; grant select on {schema}.meta to visitor"
+    );
+    server.execute(&grants).await;
+    let of_role = url.replace("postgres@", "visitor@");
+    let broker = common::open(&format!("{of_role}&migrate=false")).await;
+    let error = pending(&broker).await.expect_err("no privilege");
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "the broker is unavailable: 127.0.0.1:{}: permission denied for table queue: the role must own the schema, or \
+             have privileges on it: `grant usage on schema … to …`, and `grant select, insert, update, delete on all tables \
+             in schema … to …`",
+            server.port()
+        )
+    );
+    assert!(error.is_temporary(), "an outcome would be dropped");
+    let grants = format!(
+        "grant select, insert, update, delete on all tables in schema {schema} to visitor;
+         grant usage on all sequences in schema {schema} to visitor"
+    );
+    server.execute(&grants).await;
+    work(&broker, "task").await;
+}
+
+#[tokio::test]
 async fn connections_that_were_closed_while_idle_are_replaced_without_a_warning() {
     let log = Log::of_this_thread();
     let server = Postgres::shared().await;

@@ -37,7 +37,7 @@ use tokio_postgres::Row;
 
 pub use self::error::ConnectError;
 pub(crate) use self::{
-    error::{Fault, Reaction, problem, why_not_connected},
+    error::{Fault, GRANT, Reaction, problem, why_not_connected},
     news::{Event, News},
     tls::Tls,
     transaction::{Change, Make},
