@@ -92,6 +92,20 @@ impl Tables {
     /// Brings the tables to the version of this build, or checks it, as the options require. Returns the id of the
     /// tables.
     pub(crate) async fn prepare(&self, options: &PostgresOptions) -> Result<String, ConnectError> {
+/// The encoding of the database.
+const ENCODING: &str = "current_setting('server_encoding')";
+
+/// Refuses a database that cannot store every text. `SQL_ASCII` stores any bytes as they are.
+fn check_encoding(encoding: &str, options: &PostgresOptions) -> Result<(), ConnectError> {
+    match encoding {
+        "UTF8" | "SQL_ASCII" => Ok(()),
+        other => Err(ConnectError::Encoding {
+            database: options.database().to_owned(),
+            encoding: other.to_owned(),
+        }),
+    }
+}
+
         match options.migrate {
             true => self.migrate(options).await,
             false => {
@@ -108,7 +122,7 @@ impl Tables {
         if let Some(found) = self.found(&client, options).await?.filter(is_current) {
             return Ok(found.id);
         }
-        self.run(&mut client, &Schema::new(&options.schema)).await?;
+        self.run(&mut client, options).await?;
         // Another process may have been faster, with a version that this build cannot use.
         self.usable(self.found(&client, options).await?, options)
     }
@@ -159,7 +173,8 @@ impl Tables {
     ) -> Result<Option<Found>, ConnectError> {
         let schema = Schema::new(&options.schema);
         let sql = format!(
-            "select version, usable_from, id::text from asynqueue.{}",
+            "select version, usable_from, {}, {ENCODING} from asynqueue.{}",
+            identity!(),
             self.meta
         );
         let (sql, limit) = (schema.apply(&sql), options.response_timeout);
@@ -199,9 +214,15 @@ impl Tables {
         }
         let id = row.get(2);
         Ok(Some(Found { version, id }))
+        check_encoding(row.get(3), options)?;
     }
 
-    async fn run(&self, client: &mut Client, schema: &Schema) -> Result<(), ConnectError> {
+    async fn run(
+        &self,
+        client: &mut Client,
+        options: &PostgresOptions,
+    ) -> Result<(), ConnectError> {
+        let schema = &Schema::new(&options.schema);
         let error = |error| failed(schema, error);
         // So that each statement sees what others have committed before the lock was free.
         let transaction = client
@@ -213,6 +234,12 @@ impl Tables {
             .await
             .map_err(error)?;
         lock(&transaction, schema).await.map_err(error)?;
+        let encoding = format!("select {ENCODING}");
+        let encoding = client
+            .query_typed_one(&encoding, &[])
+            .await
+            .map_err(error)?;
+        check_encoding(encoding.get(0), options)?;
         transaction
             .batch_execute(&create(schema))
             .await

@@ -43,6 +43,51 @@ async fn a_call_without_a_privilege_says_how_to_grant_it_and_may_be_repeated() {
 }
 
 #[tokio::test]
+async fn a_database_that_cannot_store_every_text_is_refused() {
+    let server = Postgres::shared().await;
+    let client = server.client().await;
+    let version = "select current_setting('server_version_num')::int >= 150000";
+    let is_15 = client.query_one(version, &[]).await.expect("a row").get(0);
+    let provider = if is_15 { "locale_provider libc" } else { "" };
+    for (name, encoding) in [("latin", "LATIN1"), ("ascii", "SQL_ASCII")] {
+        let create = format!(
+            "create database {name} template template0 encoding '{encoding}' lc_collate 'C' lc_ctype 'C' {provider}"
+        );
+        server.execute(&create).await;
+    }
+    let server_url = format!("postgres://postgres@127.0.0.1:{}", server.port());
+    let latin = format!("{server_url}/latin");
+    let expected = "database `latin` has the encoding LATIN1: expected UTF8; create another one, as by `create database … \
+         template template0 encoding 'UTF8'`";
+    let refused = async |url: &str| {
+        let broker = PostgresBroker::connect(options(url)).await;
+        broker.expect_err("no broker").to_string()
+    };
+    assert_eq!(refused(&latin).await, expected);
+    // Tables that were made by hand.
+    let client = Postgres::connect(&latin).await;
+    let found = client.query("select from pg_namespace where nspname = 'asynqueue'", &[]);
+    assert!(found.await.expect("a result").is_empty(), "it was migrated");
+    let made = client.batch_execute(&schema_sql("asynqueue")).await;
+    made.expect("tables");
+    for migrates in [true, false] {
+        assert_eq!(
+            refused(&format!("{latin}?migrate={migrates}")).await,
+            expected
+        );
+    }
+    // Any bytes are a text there.
+    let broker = common::open(&format!("{server_url}/ascii")).await;
+    let name = Name::from("größe-語");
+    common::enqueue_in(&broker, &name, "task", 1)
+        .await
+        .expect("accepted");
+    let leased = Store::lease(&broker, &common::request(&[&name], 1)).await;
+    let leased = leased.expect("a call").remove(0).expect("a queue");
+    assert_eq!(leased[0].envelope.queue, name);
+}
+
+#[tokio::test]
 async fn connections_that_were_closed_while_idle_are_replaced_without_a_warning() {
     let log = Log::of_this_thread();
     let server = Postgres::shared().await;

@@ -69,6 +69,17 @@ pub enum ConnectError {
         /// The version that this build needs.
         needed: i32,
     },
+    /// The database cannot store every text.
+    #[error(
+        "database `{database}` has the encoding {encoding}: expected UTF8; create another one, as by `create database … \
+         template template0 encoding 'UTF8'`"
+    )]
+    Encoding {
+        /// The database.
+        database: String,
+        /// Its encoding.
+        encoding: String,
+    },
     /// A later version of this library has changed the tables, and this build cannot use them.
     #[error(
         "schema `{schema}` has tables of version {found}, and this program supports versions up to {supported}: use a later version of asynqueue"

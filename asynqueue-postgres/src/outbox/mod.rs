@@ -88,7 +88,7 @@ impl PostgresOutbox {
             turn: Mutex::default(),
         };
         Ok(Self {
-            name: options.config.get_dbname().unwrap_or("postgres").into(),
+            name: options.database().into(),
             inner: Arc::new(inner),
         })
     }
