@@ -18,6 +18,7 @@ use crate::{
     broker::{Batch, Refused, kept},
     failed::{Error, Failed, code, reason},
     link::{Event, Watched},
+    schema::identity,
     sql::{
         Call, Value,
         values::{duration, id_bytes, long, text},
@@ -47,12 +48,20 @@ pub(crate) trait Caller: Send {
     ) -> impl Future<Output = Result<Option<String>, Error>> + Send;
 }
 
-/// The number of the transaction, if it is on these tables. Another database may have some of the same name.
-const NUMBER: &str =
-    "select case id::text when $1 then pg_current_xact_id()::text end from asynqueue.meta";
+/// The number of the transaction, if it is on these tables. Another database may have some of the same name, or a
+/// copy of them.
+const NUMBER: &str = concat!(
+    "select case ",
+    identity!(),
+    " when $1 then pg_current_xact_id()::text end from asynqueue.meta"
+);
 
-const COMPLETE: &str =
-    "select outcome, awaited from asynqueue.complete($1, $2, $3, $4, $5, $6, $7, $8)";
+/// A copy of the tables has a copy of the lease, too. Without its token, nothing is completed.
+const COMPLETE: &str = concat!(
+    "select outcome, awaited from asynqueue.complete($1, $2, (select case ",
+    identity!(),
+    " when $9 then $3 end from asynqueue.meta), $4, $5, $6, $7, $8)"
+);
 
 /// A transaction of tokio-postgres.
 pub(crate) struct Tokio<'t, 'c>(pub(crate) &'t Transaction<'c>);
@@ -172,12 +181,29 @@ impl PostgresBroker {
 
     /// The number of the transaction, which is on the tables of this broker.
     async fn number(&self, caller: &mut impl Caller) -> Result<String, Failed> {
-        let call = Call::new(NUMBER, [text(self.store_id())]);
+        let known = self.identity();
+        if let Some(number) = self.number_in(caller, &known).await? {
+            return Ok(number);
+        }
+        // The database may have been replaced by a copy, to which the broker has connected again.
+        if let Ok(found) = self.renewed_identity().await
+            && found != known
+            && let Some(number) = self.number_in(caller, &found).await?
+        {
+            return Ok(number);
+        }
+        Err(Failed::Elsewhere(self.elsewhere()))
+    }
+
+    async fn number_in(
+        &self,
+        caller: &mut impl Caller,
+        identity: &str,
+    ) -> Result<Option<String>, Failed> {
+        let call = Call::new(NUMBER, [text(identity)]);
         let sql = self.link().schema.apply(call.sql);
         let number = caller.text(&sql, &call).await;
-        number
-            .map_err(|error| self.failed(error))?
-            .ok_or_else(|| Failed::Elsewhere(self.elsewhere()))
+        number.map_err(|error| self.failed(error))
     }
 
     fn elsewhere(&self) -> BrokerError {
@@ -202,6 +228,36 @@ impl PostgresBroker {
         settlement: &Settlement,
     ) -> Result<(), CompleteError> {
         let task = &settlement.envelope;
+        let awaited = loop {
+            let identity = self.identity();
+            let call = self.completion_of(settlement, &identity);
+            let sql = self.link().schema.apply(call.sql);
+            let completed = caller.row(&sql, &call).await;
+            let completed = completed.map_err(|error| self.failed(error))?;
+            if let Some((1 | 2, awaited)) = completed {
+                break awaited;
+            }
+            self.number(caller).await?;
+            if identity == self.identity() {
+                return Err(CompleteError::LeaseLost);
+            }
+        };
+        promised::add(Lease {
+            task: task.task_ref(),
+            token: settlement.token,
+        });
+        if awaited {
+            let number = self.number(caller).await?;
+            // The transaction may be committed without this part of it, if the caller returns to a savepoint.
+            let ended = Announced::MayHaveEnded(task.task_ref());
+            let events = vec![Event::Now(ended)];
+            self.link().watch(Watched::new(number, events));
+        }
+        Ok(())
+    }
+
+    fn completion_of(&self, settlement: &Settlement, identity: &str) -> Call {
+        let task = &settlement.envelope;
         let result = match &settlement.outcome {
             Outcome::Complete { result } => result.as_ref(),
             _ => None,
@@ -217,28 +273,9 @@ impl PostgresBroker {
             Value::Bytes(kept.envelope),
             Value::Bytes(result.map(|result| result.to_vec())),
             self.link().fixed(),
+            text(identity),
         ];
-        let call = Call::new(COMPLETE, values);
-        let sql = self.link().schema.apply(call.sql);
-        let completed = caller.row(&sql, &call).await;
-        let completed = completed.map_err(|error| self.failed(error))?;
-        let Some((1 | 2, awaited)) = completed else {
-            // Another database does not have the task either.
-            self.number(caller).await?;
-            return Err(CompleteError::LeaseLost);
-        };
-        promised::add(Lease {
-            task: task.task_ref(),
-            token: settlement.token,
-        });
-        if awaited {
-            let number = self.number(caller).await?;
-            // The transaction may be committed without this part of it, if the caller returns to a savepoint.
-            let ended = Announced::MayHaveEnded(task.task_ref());
-            let events = vec![Event::Now(ended)];
-            self.link().watch(Watched::new(number, events));
-        }
-        Ok(())
+        Call::new(COMPLETE, values)
     }
 }
 
