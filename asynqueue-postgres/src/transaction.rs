@@ -166,6 +166,7 @@ impl PostgresBroker {
             let rest = tasks.split_off(Batch::length(&tasks));
             let batch = Batch::new(tasks);
             let call = batch.call(self.link().fixed()).in_transaction();
+            call.check()?;
             let sql = self.link().schema.apply(call.sql);
             let refused = caller.refused(&sql, &call).await;
             let refused = refused.map_err(|error| self.failed(error))?;

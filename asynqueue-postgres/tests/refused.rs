@@ -12,6 +12,22 @@ use asynqueue_test_servers::{Postgres, eventually};
 use common::{log::Log, options, pending, work};
 
 #[tokio::test]
+async fn a_text_that_postgresql_cannot_store_is_named() {
+    let server = Postgres::shared().await;
+    let broker = common::open(&server.new_schema()).await;
+    let expected = "the broker does not support this: `mail\\0` has the character U+0000, which PostgreSQL cannot store in a \
+         text: remove it";
+    let name = Name::from("mail\0");
+    let read = Inspect::stats(&broker, std::slice::from_ref(&name)).await;
+    assert_eq!(read.expect_err("no text").to_string(), expected);
+    let mut request = common::request(&["q"], 1);
+    request.worker = name;
+    let leased = Store::lease(&broker, &request).await;
+    assert_eq!(leased.expect_err("no text").to_string(), expected);
+    work(&broker, "task").await;
+}
+
+#[tokio::test]
 async fn a_call_without_a_privilege_says_how_to_grant_it_and_may_be_repeated() {
     let server = Postgres::shared().await;
     let url = server.new_schema();

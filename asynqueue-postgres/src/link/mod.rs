@@ -205,6 +205,7 @@ impl Link {
 
     /// Runs a statement, which is a transaction, without a retry.
     pub(crate) async fn call_once(&self, call: &Call) -> Result<Vec<Row>, Fault> {
+        call.check()?;
         let client = self.client().await?;
         let sql = self.schema.apply(call.sql);
         let values = call.typed();
