@@ -139,7 +139,7 @@ fn attempt<T: Task, P: Process<T>>(process: Arc<P>, request: TaskRequest) -> Tas
             .decode::<T, T::Codec>(&ctx.envelope().payload)
             .map_err(|error| undecodable::<T>(&ctx, error))?;
         let returns_unit = TypeId::of::<T::Output>() == TypeId::of::<()>();
-        ctx.start(!returns_unit);
+        ctx.start::<T::Output>();
         let output = process.handle(Payload(payload), &ctx).await?;
         // `()` is not stored as a result.
         let result = match returns_unit {

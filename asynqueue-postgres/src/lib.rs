@@ -27,6 +27,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod broker;
+mod failed;
 mod link;
 mod options;
 mod outbox;

@@ -28,6 +28,16 @@ pub(crate) struct Tables {
     usable_from: i32,
 }
 
+/// An expression on `meta` that distinguishes these tables from all others. A dump copies their id, but not the numbers
+/// of the table and of the database.
+macro_rules! identity {
+    () => {
+        "concat_ws(' ', id, tableoid, (select oid from pg_database where datname = current_database()))"
+    };
+}
+
+pub(crate) use identity;
+
 /// Those of the broker.
 pub(crate) const BROKER: Tables = Tables {
     meta: "meta",
@@ -82,15 +92,29 @@ pub fn schema_sql(schema: &str) -> String {
     BROKER.sql(schema)
 }
 
+/// The encoding of the database.
+const ENCODING: &str = "current_setting('server_encoding')";
+
+/// Refuses a database that cannot store every text. `SQL_ASCII` stores any bytes as they are.
+fn check_encoding(encoding: &str, options: &PostgresOptions) -> Result<(), ConnectError> {
+    match encoding {
+        "UTF8" | "SQL_ASCII" => Ok(()),
+        other => Err(ConnectError::Encoding {
+            database: options.database().to_owned(),
+            encoding: other.to_owned(),
+        }),
+    }
+}
+
 /// Tables in the database.
 struct Found {
     version: i32,
-    id: String,
+    identity: String,
 }
 
 impl Tables {
-    /// Brings the tables to the version of this build, or checks it, as the options require. Returns the id of the
-    /// tables.
+    /// Brings the tables to the version of this build, or checks it, as the options require. Returns the
+    /// identity of the tables.
     pub(crate) async fn prepare(&self, options: &PostgresOptions) -> Result<String, ConnectError> {
         match options.migrate {
             true => self.migrate(options).await,
@@ -101,14 +125,14 @@ impl Tables {
         }
     }
 
-    /// Brings the tables to the version of this build. Returns their id.
+    /// Brings the tables to the version of this build. Returns their identity.
     pub(crate) async fn migrate(&self, options: &PostgresOptions) -> Result<String, ConnectError> {
         let mut client = connect(options).await?;
         let is_current = |found: &Found| found.version >= self.version;
         if let Some(found) = self.found(&client, options).await?.filter(is_current) {
-            return Ok(found.id);
+            return Ok(found.identity);
         }
-        self.run(&mut client, &Schema::new(&options.schema)).await?;
+        self.run(&mut client, options).await?;
         // Another process may have been faster, with a version that this build cannot use.
         self.usable(self.found(&client, options).await?, options)
     }
@@ -119,7 +143,7 @@ impl Tables {
         options: &PostgresOptions,
     ) -> Result<String, ConnectError> {
         let version = match found {
-            Some(found) if found.version >= self.version => return Ok(found.id),
+            Some(found) if found.version >= self.version => return Ok(found.identity),
             Some(found) => found.version,
             None => 0,
         };
@@ -159,7 +183,8 @@ impl Tables {
     ) -> Result<Option<Found>, ConnectError> {
         let schema = Schema::new(&options.schema);
         let sql = format!(
-            "select version, usable_from, id::text from asynqueue.{}",
+            "select version, usable_from, {}, {ENCODING} from asynqueue.{}",
+            identity!(),
             self.meta
         );
         let (sql, limit) = (schema.apply(&sql), options.response_timeout);
@@ -189,6 +214,7 @@ impl Tables {
                 }
             }
         };
+        check_encoding(row.get(3), options)?;
         let (version, usable_from): (i32, i32) = (row.get(0), row.get(1));
         if usable_from > self.version {
             return Err(ConnectError::Newer {
@@ -197,12 +223,23 @@ impl Tables {
                 supported: self.version,
             });
         }
-        let id = row.get(2);
-        Ok(Some(Found { version, id }))
+        let identity = row.get(2);
+        Ok(Some(Found { version, identity }))
     }
 
-    async fn run(&self, client: &mut Client, schema: &Schema) -> Result<(), ConnectError> {
+    async fn run(
+        &self,
+        client: &mut Client,
+        options: &PostgresOptions,
+    ) -> Result<(), ConnectError> {
+        let schema = &Schema::new(&options.schema);
         let error = |error| failed(schema, error);
+        let encoding = format!("select {ENCODING}");
+        let encoding = client
+            .query_typed_one(&encoding, &[])
+            .await
+            .map_err(error)?;
+        check_encoding(encoding.get(0), options)?;
         // So that each statement sees what others have committed before the lock was free.
         let transaction = client
             .build_transaction()

@@ -16,7 +16,9 @@ use tokio_postgres::Transaction;
 use crate::{
     PostgresBroker,
     broker::{Batch, Refused, kept},
+    failed::{Error, Failed, code, reason},
     link::{Event, Watched},
+    schema::identity,
     sql::{
         Call, Value,
         values::{duration, id_bytes, long, text},
@@ -46,15 +48,20 @@ pub(crate) trait Caller: Send {
     ) -> impl Future<Output = Result<Option<String>, Error>> + Send;
 }
 
-/// A statement in a transaction of a caller failed.
-pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
+/// The number of the transaction, if it is on these tables. Another database may have some of the same name, or a
+/// copy of them.
+const NUMBER: &str = concat!(
+    "select case ",
+    identity!(),
+    " when $1 then pg_current_xact_id()::text end from asynqueue.meta"
+);
 
-/// The number of the transaction, if it is on these tables. Another database may have some of the same name.
-const NUMBER: &str =
-    "select case id::text when $1 then pg_current_xact_id()::text end from asynqueue.meta";
-
-const COMPLETE: &str =
-    "select outcome, awaited from asynqueue.complete($1, $2, $3, $4, $5, $6, $7, $8)";
+/// A copy of the tables has a copy of the lease, too. Without its token, nothing is completed.
+const COMPLETE: &str = concat!(
+    "select outcome, awaited from asynqueue.complete($1, $2, (select case ",
+    identity!(),
+    " when $9 then $3 end from asynqueue.meta), $4, $5, $6, $7, $8)"
+);
 
 /// A transaction of tokio-postgres.
 pub(crate) struct Tokio<'t, 'c>(pub(crate) &'t Transaction<'c>);
@@ -159,6 +166,7 @@ impl PostgresBroker {
             let rest = tasks.split_off(Batch::length(&tasks));
             let batch = Batch::new(tasks);
             let call = batch.call(self.link().fixed()).in_transaction();
+            call.check()?;
             let sql = self.link().schema.apply(call.sql);
             let refused = caller.refused(&sql, &call).await;
             let refused = refused.map_err(|error| self.failed(error))?;
@@ -174,12 +182,29 @@ impl PostgresBroker {
 
     /// The number of the transaction, which is on the tables of this broker.
     async fn number(&self, caller: &mut impl Caller) -> Result<String, Failed> {
-        let call = Call::new(NUMBER, [text(self.store_id())]);
+        let known = self.identity();
+        if let Some(number) = self.number_in(caller, &known).await? {
+            return Ok(number);
+        }
+        // The database may have been replaced by a copy, to which the broker has connected again.
+        if let Ok(found) = self.renewed_identity().await
+            && found != known
+            && let Some(number) = self.number_in(caller, &found).await?
+        {
+            return Ok(number);
+        }
+        Err(Failed::Elsewhere(self.elsewhere()))
+    }
+
+    async fn number_in(
+        &self,
+        caller: &mut impl Caller,
+        identity: &str,
+    ) -> Result<Option<String>, Failed> {
+        let call = Call::new(NUMBER, [text(identity)]);
         let sql = self.link().schema.apply(call.sql);
         let number = caller.text(&sql, &call).await;
-        number
-            .map_err(|error| self.failed(error))?
-            .ok_or_else(|| Failed::Elsewhere(self.elsewhere()))
+        number.map_err(|error| self.failed(error))
     }
 
     fn elsewhere(&self) -> BrokerError {
@@ -204,6 +229,36 @@ impl PostgresBroker {
         settlement: &Settlement,
     ) -> Result<(), CompleteError> {
         let task = &settlement.envelope;
+        let awaited = loop {
+            let identity = self.identity();
+            let call = self.completion_of(settlement, &identity);
+            let sql = self.link().schema.apply(call.sql);
+            let completed = caller.row(&sql, &call).await;
+            let completed = completed.map_err(|error| self.failed(error))?;
+            if let Some((1 | 2, awaited)) = completed {
+                break awaited;
+            }
+            self.number(caller).await?;
+            if identity == self.identity() {
+                return Err(CompleteError::LeaseLost);
+            }
+        };
+        promised::add(Lease {
+            task: task.task_ref(),
+            token: settlement.token,
+        });
+        if awaited {
+            let number = self.number(caller).await?;
+            // The transaction may be committed without this part of it, if the caller returns to a savepoint.
+            let ended = Announced::MayHaveEnded(task.task_ref());
+            let events = vec![Event::Now(ended)];
+            self.link().watch(Watched::new(number, events));
+        }
+        Ok(())
+    }
+
+    fn completion_of(&self, settlement: &Settlement, identity: &str) -> Call {
+        let task = &settlement.envelope;
         let result = match &settlement.outcome {
             Outcome::Complete { result } => result.as_ref(),
             _ => None,
@@ -219,75 +274,9 @@ impl PostgresBroker {
             Value::Bytes(kept.envelope),
             Value::Bytes(result.map(|result| result.to_vec())),
             self.link().fixed(),
+            text(identity),
         ];
-        let call = Call::new(COMPLETE, values);
-        let sql = self.link().schema.apply(call.sql);
-        let completed = caller.row(&sql, &call).await;
-        let completed = completed.map_err(|error| self.failed(error))?;
-        let Some((1 | 2, awaited)) = completed else {
-            // Another database does not have the task either.
-            self.number(caller).await?;
-            return Err(CompleteError::LeaseLost);
-        };
-        promised::add(Lease {
-            task: task.task_ref(),
-            token: settlement.token,
-        });
-        if awaited {
-            let number = self.number(caller).await?;
-            // The transaction may be committed without this part of it, if the caller returns to a savepoint.
-            let ended = Announced::MayHaveEnded(task.task_ref());
-            let events = vec![Event::Now(ended)];
-            self.link().watch(Watched::new(number, events));
-        }
-        Ok(())
-    }
-}
-
-/// Why a statement in a transaction of a caller has no result.
-enum Failed {
-    /// The transaction is not on the tables of the broker.
-    Elsewhere(BrokerError),
-    Statement(Error),
-}
-
-impl From<Failed> for BrokerError {
-    fn from(failed: Failed) -> Self {
-        match failed {
-            Failed::Elsewhere(error) => error,
-            Failed::Statement(error) => {
-                let reason = reason(error.as_ref());
-                Self::protocol(format!("{reason}: roll back the transaction"))
-            }
-        }
-    }
-}
-
-impl From<Failed> for CompleteError {
-    fn from(failed: Failed) -> Self {
-        match failed {
-            Failed::Elsewhere(error) => Self::Broker(error),
-            Failed::Statement(error) => Self::Statement(error),
-        }
-    }
-}
-
-/// The code of an error of the server.
-fn code(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Option<String> {
-    #[cfg(feature = "sqlx")]
-    if let Some(sqlx::Error::Database(error)) = error.downcast_ref() {
-        return error.code().map(Into::into);
-    }
-    let postgres = error.downcast_ref::<tokio_postgres::Error>();
-    Some(postgres?.code()?.code().to_owned())
-}
-
-/// What the server has said: the client library says only that there was an error.
-pub(crate) fn reason(error: &(dyn std::error::Error + Send + Sync + 'static)) -> String {
-    let postgres = error.downcast_ref::<tokio_postgres::Error>();
-    match postgres.and_then(tokio_postgres::Error::as_db_error) {
-        Some(error) => error.message().to_owned(),
-        None => error.to_string(),
+        Call::new(COMPLETE, values)
     }
 }
 

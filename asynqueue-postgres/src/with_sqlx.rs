@@ -14,8 +14,9 @@ use sqlx::{
 use crate::{
     CompleteError, PostgresBroker,
     broker::Refused,
+    failed::Error,
     sql::{Call, Value},
-    transaction::{Caller, Error, broker_of},
+    transaction::{Caller, broker_of},
 };
 
 /// A connection of sqlx.

@@ -2,20 +2,14 @@
 
 mod common;
 
-use std::{
-    io,
-    os::unix::fs::PermissionsExt,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{os::unix::fs::PermissionsExt, time::Duration};
 
 use asynqueue_core::broker::{Signal, Store};
 use asynqueue_postgres::{PostgresBroker, PostgresOptions, migrate, schema_sql};
 use asynqueue_test_servers::{Postgres, RedisServer, eventually};
-use common::{enqueue, options, pending, work};
+use common::{enqueue, log::Log, options, pending, work};
 use futures_util::{StreamExt, future::join_all};
 use tokio::{io::AsyncWriteExt, net::TcpListener};
-use tracing_subscriber::util::SubscriberInitExt;
 
 /// Why there is no broker.
 async fn refused(url: &str) -> String {
@@ -56,8 +50,9 @@ async fn a_role_that_owns_only_its_schema_migrates_and_works() {
     let problem = refused(&stranger).await;
     assert_eq!(
         problem,
-        "cannot use schema `jobs`: permission denied for schema jobs: the role must own the schema, or have all \
-         privileges on it",
+        "cannot use schema `jobs`: permission denied for schema jobs: the role must own the schema, or have \
+         privileges on it: `grant usage on schema … to …`, and `grant select, insert, update, delete on all tables in \
+         schema … to …`",
         "{at}"
     );
 }
@@ -143,37 +138,9 @@ async fn programs_that_start_together_migrate_once() {
     assert_eq!(rows.expect("rows").len(), 1);
 }
 
-/// The log of this thread.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.lock().expect("lines")).into_owned()
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("lines").extend(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn a_migration_waits_for_another_one_longer_than_its_role_may_and_says_so() {
-    // With one subscriber in the process, a line that another thread reaches first is disabled for all of them.
-    let unread = tracing_subscriber::fmt().with_writer(io::sink);
-    let _other = tracing::Dispatch::new(unread.finish());
-    let log = Log::default();
-    let writer = log.clone();
-    let lines = tracing_subscriber::fmt().with_ansi(false);
-    let _guard = lines.with_writer(move || writer.clone()).set_default();
-
+    let log = Log::of_this_thread();
     let server = Postgres::shared().await;
     let (url, of_role) = database(&server, "hasty").await;
     let prepare = "alter role hasty set lock_timeout = '200ms'; alter role hasty set statement_timeout = '200ms';

@@ -1,7 +1,7 @@
 //! The context of an attempt.
 
 use std::{
-    any::TypeId,
+    any::{TypeId, type_name},
     fmt,
     sync::{
         Arc, Weak,
@@ -80,9 +80,27 @@ struct Report {
     progress: Option<Progress>,
     /// Whether `progress` is newer than the last report sent.
     unsent: bool,
+    /// The output of the handler that has started last.
+    output: Option<OutputType>,
     result: Outcome,
     /// The span of the attempt, if it ended without success.
     span: Option<Span>,
+}
+
+/// The type of a handler's output.
+#[derive(Clone, Copy)]
+struct OutputType {
+    id: TypeId,
+    name: &'static str,
+}
+
+impl OutputType {
+    fn of<O: 'static>() -> Self {
+        Self {
+            id: TypeId::of::<O>(),
+            name: type_name::<O>(),
+        }
+    }
 }
 
 /// The result that a handler may set.
@@ -383,13 +401,15 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// If the attempt has no lease because it does not run on a server, the output cannot be encoded, the payload uses a
-    /// codec other than MessagePack and JSON, or the output is [too large](crate::server::ServerBuilder::max_result).
+    /// If the attempt has no lease because it does not run on a server, the output has another type than that of the
+    /// task, it cannot be encoded, the payload uses a codec other than MessagePack and JSON, or the output is [too
+    /// large](crate::server::ServerBuilder::max_result).
     pub fn completion<O: Serialize + DeserializeOwned + 'static>(
         &self,
         output: &O,
     ) -> Result<Settlement, CompletionError> {
         let (token, leased) = self.0.lease.clone().ok_or(CompletionError::NoLease)?;
+        self.check_output(OutputType::of::<O>())?;
         self.0.completion.store(true, SeqCst);
         let result = match TypeId::of::<O>() == TypeId::of::<()>() {
             // `()` is not stored as a result, but another one may have been set.
@@ -426,6 +446,18 @@ impl Context {
         })
     }
 
+    /// Checks the type of an output. Callers of the task could not decode another one.
+    fn check_output(&self, found: OutputType) -> Result<(), CompletionError> {
+        match self.0.report.lock().output {
+            Some(expected) if expected.id != found.id => Err(CompletionError::OtherOutput {
+                event: self.event().clone(),
+                expected: expected.name,
+                found: found.name,
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// Checks the size of a result against the limit of this server.
     pub(crate) fn check_result(&self, encoded: &[u8]) -> Result<(), ResultTooLarge> {
         let limit = self
@@ -438,10 +470,13 @@ impl Context {
         Ok(())
     }
 
-    /// Records whether the handler about to start has an output, which excludes any other result. A layer may run it
-    /// again.
-    pub(crate) fn start(&self, has_output: bool) {
-        let result = &mut self.0.report.lock().result;
+    /// Records the output of the handler about to start. One other than `()` excludes any other result. A layer may run
+    /// the handler again.
+    pub(crate) fn start<O: 'static>(&self) {
+        let has_output = TypeId::of::<O>() != TypeId::of::<()>();
+        let report = &mut *self.0.report.lock();
+        report.output = Some(OutputType::of::<O>());
+        let result = &mut report.result;
         match (has_output, &*result) {
             (true, Outcome::Set(_)) => {
                 tracing::warn!(task = %self.task_ref(), event = %self.event(),

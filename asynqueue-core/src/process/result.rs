@@ -57,6 +57,18 @@ pub enum CompletionError {
     /// The attempt does not run on a server.
     #[error("the task has no lease: only an attempt that runs on a server can be completed")]
     NoLease,
+    /// The output has another type than the output of the task.
+    #[error(
+        "the output of `{event}` is `{expected}`, and this one is `{found}`: complete the task with the value that its handler returns"
+    )]
+    OtherOutput {
+        /// The event of the task.
+        event: Name,
+        /// The type of the task's output.
+        expected: &'static str,
+        /// The type of the value.
+        found: &'static str,
+    },
     /// The codec of the payload cannot represent the output.
     #[error("could not encode the output")]
     Encode(#[source] CodecError),

@@ -230,6 +230,11 @@ impl CallOptions {
                     .unique_key
                     .map_or_else(|| task.unique_key(), Ok)
                     .map_err(encode)?;
+                if key.as_str().contains('\0') {
+                    let expected = "expected no character U+0000, which not every broker can store";
+                    let shown = format!("`{}`", key.as_str().escape_debug());
+                    return invalid::<T, _>("unique_key", shown, expected);
+                }
                 Some(Box::new(UniqueLock { key, until, ttl }))
             }
         };

@@ -295,6 +295,17 @@ async fn a_key_without_a_lock_is_rejected() {
 }
 
 #[tokio::test]
+async fn a_key_that_not_every_broker_can_store_is_rejected() {
+    let (broker, producer) = broker();
+    let refused = producer.enqueue(WithOptions { n: 1 }).unique_key("a\0b");
+    assert_eq!(
+        refused.await.expect_err("its key").to_string(),
+        "option `unique_key` of `options` is `a\\0b`: expected no character U+0000, which not every broker can store"
+    );
+    assert_eq!(counts(&broker).await, []);
+}
+
+#[tokio::test]
 async fn an_unreachable_queue_does_not_affect_the_tasks_of_others() {
     let (inner, _) = broker();
     let faulty = Faulty::new(&inner);

@@ -11,7 +11,7 @@ use std::{
 use asynqueue_core::{
     broker::Control,
     layer::{Next, TaskRequest, middleware_fn},
-    process::{Context, Payload, Progress, SetResultError, TaskError},
+    process::{CompletionError, Context, Payload, Progress, SetResultError, TaskError},
     producer::{EnqueueError, ResultError, TaskHandle, TaskStatus},
     server::Server,
     task::{TaskId, TaskRef, TaskState},
@@ -234,6 +234,36 @@ async fn setting_a_result_beside_an_output_is_an_error() {
         .unwrap();
     let task = producer.enqueue(Sum { of: vec![] }).max_retry(0);
     assert_eq!(output_of(&task.await.unwrap()).await, 1);
+}
+
+#[tokio::test]
+async fn completing_with_another_type_than_the_output_is_an_error() {
+    let (broker, producer) = broker();
+    let _server = Server::builder(broker)
+        .process(|_: Payload<Sum>, ctx: Context| async move {
+            let problem = |error: CompletionError| {
+                assert!(matches!(error, CompletionError::OtherOutput { .. }));
+                error.to_string()
+            };
+            let text = ctx.completion(&"1".to_owned()).map_err(problem);
+            let expected = "the output of `sum` is `u64`, and this one is `alloc::string::String`: complete the task with \
+                 the value that its handler returns";
+            assert_eq!(text.expect_err("callers could not read it"), expected);
+            ctx.completion(&()).expect_err("callers expect a number");
+            ctx.completion(&1_u64).expect("its output");
+            Ok::<_, TaskError>(1)
+        })
+        .process(|_: Payload<Job>, ctx: Context| async move {
+            ctx.completion(&1_u64).expect_err("it has no output");
+            ctx.completion(&()).expect("its output");
+            Ok::<_, TaskError>(())
+        })
+        .start()
+        .await
+        .unwrap();
+    let task = producer.enqueue(Sum { of: vec![] }).max_retry(0);
+    assert_eq!(output_of(&task.await.unwrap()).await, 1);
+    output_of(&producer.enqueue(job(1)).max_retry(0).await.unwrap()).await;
 }
 
 #[tokio::test]

@@ -21,14 +21,17 @@ use std::{
     sync::{Arc, atomic::AtomicU32},
 };
 
-use asynqueue_core::broker::{Conflict, NewTask, SharedBroker, Unreadable, kit::Coalescer};
+use asynqueue_core::broker::{
+    BrokerError, Conflict, NewTask, SharedBroker, Unreadable, kit::Coalescer,
+};
+use parking_lot::RwLock;
 
 use self::{created::Created, settle::Cancelling};
 pub(crate) use self::{
     enqueue::{Batch, Refused},
     settle::kept,
 };
-use crate::{ConnectError, PostgresOptions, link::Link, schema};
+use crate::{ConnectError, PostgresOptions, link::Link, schema, sql::Call};
 
 /// Stores tasks in PostgreSQL. Clones share its connections.
 ///
@@ -55,7 +58,8 @@ struct Inner {
     /// Counts calls that leave a tally.
     tallies: AtomicU32,
     database: String,
-    store: String,
+    /// Distinguishes its tables from all others.
+    identity: RwLock<String>,
 }
 
 /// The limit of tasks in one call. Their turns are one block of numbers.
@@ -72,17 +76,17 @@ impl PostgresBroker {
     /// When the server cannot be reached, the role may not create the tables, or a later version has changed them so
     /// that this one cannot use them.
     pub async fn connect(options: PostgresOptions) -> Result<Self, ConnectError> {
-        let store = schema::BROKER.prepare(&options).await?;
+        let identity = schema::BROKER.prepare(&options).await?;
         Ok(Self(Arc::new(Inner {
             link: Link::open(&options, &options.schema)?,
-            store,
+            identity: RwLock::new(identity),
             single: Arc::new(Coalescer::new(MAX_CHUNK)),
             named: Arc::new(Coalescer::new(MAX_CHUNK)),
             unreadable: Unreadable::default(),
             created: Created::default(),
             cancelling: Cancelling::default(),
             tallies: upkeep::first_tally(),
-            database: options.config.get_dbname().unwrap_or("postgres").to_owned(),
+            database: options.database().to_owned(),
         })))
     }
 
@@ -96,9 +100,20 @@ impl PostgresBroker {
         format!("schema `{schema}` of `{}` at {server}", self.0.database)
     }
 
-    /// The id of the tables, which no other schema or database has.
-    pub(crate) fn store_id(&self) -> &str {
-        &self.0.store
+    /// What distinguishes the tables from all others, also from their copies.
+    pub(crate) fn identity(&self) -> String {
+        self.0.identity.read().clone()
+    }
+
+    /// Reads the identity again.
+    pub(crate) async fn renewed_identity(&self) -> Result<String, BrokerError> {
+        const IDENTITY: &str = concat!("select ", schema::identity!(), " from asynqueue.meta");
+        let rows = self.link().call(&Call::new(IDENTITY, [])).await?;
+        let row = rows.first();
+        let row = row.ok_or_else(|| BrokerError::protocol("the table `meta` is empty"))?;
+        let found: String = row.get(0);
+        self.0.identity.write().clone_from(&found);
+        Ok(found)
     }
 }
 

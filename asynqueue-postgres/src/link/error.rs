@@ -69,6 +69,17 @@ pub enum ConnectError {
         /// The version that this build needs.
         needed: i32,
     },
+    /// The database cannot store every text.
+    #[error(
+        "database `{database}` has the encoding {encoding}: expected UTF8; create another one, as by `create database … \
+         template template0 encoding 'UTF8'`"
+    )]
+    Encoding {
+        /// The database.
+        database: String,
+        /// Its encoding.
+        encoding: String,
+    },
     /// A later version of this library has changed the tables, and this build cannot use them.
     #[error(
         "schema `{schema}` has tables of version {found}, and this program supports versions up to {supported}: use a later version of asynqueue"
@@ -175,7 +186,10 @@ impl Fault {
                     (_, Some(&SqlState::DISK_FULL | &SqlState::OUT_OF_MEMORY)) => {
                         BrokerError::full(problem)
                     }
-                    (_, Some(&SqlState::OBJECT_IN_USE)) => BrokerError::unavailable(problem),
+                    // As on Redis: it works again once somebody grants the privilege.
+                    (_, Some(&SqlState::OBJECT_IN_USE | &SqlState::INSUFFICIENT_PRIVILEGE)) => {
+                        BrokerError::unavailable(problem)
+                    }
                     (Reaction::Fail, _) => BrokerError::protocol(problem),
                     _ => BrokerError::unavailable(problem),
                 };
@@ -246,6 +260,10 @@ pub(crate) fn why_not_connected(error: &tokio_postgres::Error) -> String {
     format!("{problem}: {advice}")
 }
 
+/// How to grant a privilege that a role lacks.
+pub(crate) const GRANT: &str = ": the role must own the schema, or have privileges on it: `grant usage on schema … to …`, and \
+     `grant select, insert, update, delete on all tables in schema … to …`";
+
 /// The message of a failure, with what to do.
 pub(crate) fn problem(error: &tokio_postgres::Error) -> String {
     let Some(reason) = error.as_db_error() else {
@@ -259,9 +277,7 @@ pub(crate) fn problem(error: &tokio_postgres::Error) -> String {
         SqlState::UNDEFINED_TABLE
         | SqlState::UNDEFINED_FUNCTION
         | SqlState::INVALID_SCHEMA_NAME => ": run `asynqueue migrate`",
-        SqlState::INSUFFICIENT_PRIVILEGE => {
-            ": the role must own the schema, or have all privileges on it"
-        }
+        SqlState::INSUFFICIENT_PRIVILEGE => GRANT,
         SqlState::READ_ONLY_SQL_TRANSACTION => {
             ": this server is a standby, or the role has `default_transaction_read_only`; list all servers in the URL, with \
              `target_session_attrs=read-write`, or remove the setting"

@@ -39,7 +39,7 @@ use tokio_postgres::Row;
 pub use self::error::ConnectError;
 use self::{aside::Aside, isolation::Isolation, listen::Listener, watch::Watch};
 pub(crate) use self::{
-    error::{Fault, Reaction, problem, why_not_connected},
+    error::{Fault, GRANT, Reaction, problem, why_not_connected},
     news::{Event, News},
     tls::Tls,
     transaction::{Change, Make},
@@ -212,6 +212,7 @@ impl Link {
 
     /// Runs a statement, which is a transaction, without a retry.
     pub(crate) async fn call_once(&self, call: &Call) -> Result<Vec<Row>, Fault> {
+        call.check()?;
         let client = self.client().await?;
         let sql = self.schema.apply(call.sql);
         let values = call.typed();

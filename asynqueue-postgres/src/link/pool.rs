@@ -3,7 +3,9 @@
 use std::{future::Future, pin::Pin};
 
 use asynqueue_core::broker::kit::io;
-use deadpool_postgres::{Connect, Manager, ManagerConfig, Pool, RecyclingMethod};
+use deadpool_postgres::{
+    ClientWrapper, Connect, Hook, HookError, Manager, ManagerConfig, Metrics, Pool, RecyclingMethod,
+};
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, Config, Error};
 
@@ -34,6 +36,15 @@ impl Connect for OnIoThread {
     }
 }
 
+/// Drops a connection that was closed while it was idle. The pool does so too, but logs a warning about each, although
+/// no call has failed.
+fn drop_closed(client: &mut ClientWrapper, _: &Metrics) -> Result<(), HookError> {
+    match client.is_closed() {
+        true => Err(HookError::message("the connection was closed")),
+        false => Ok(()),
+    }
+}
+
 /// The connections for calls.
 pub(super) fn open(options: &PostgresOptions, tls: Tls, isolation: Isolation) -> Pool {
     let config = ManagerConfig {
@@ -42,6 +53,7 @@ pub(super) fn open(options: &PostgresOptions, tls: Tls, isolation: Isolation) ->
     let manager = Manager::from_connect(options.config.clone(), OnIoThread(tls, isolation), config);
     let pool = Pool::builder(manager)
         .max_size(options.pool_size)
+        .pre_recycle(Hook::sync_fn(drop_closed))
         .runtime(deadpool_postgres::Runtime::Tokio1)
         .wait_timeout(Some(options.response_timeout))
         .create_timeout(Some(options.time_to_connect()))

@@ -20,6 +20,7 @@ const LIMITS: &str =
 
 impl Change<'_> {
     pub(crate) async fn run(&self, call: Call) -> Result<Vec<Row>, Fault> {
+        call.check()?;
         let sql = self.link.schema.apply(call.sql);
         let values = call.typed();
         let response = self.transaction.query_typed(&sql, &values);

@@ -13,7 +13,7 @@ pub enum OptionsError {
     Scheme(String),
     /// A part of the URL is not percent-encoded UTF-8.
     #[error(
-        "the PostgreSQL URL is invalid: {0}: percent-encode special characters in the user and the password, such as `%40` for `@`"
+        "the PostgreSQL URL is invalid: {0}: percent-encode special characters in the user and the password, such as `%40` for `@`, `%2F` for `/` and `%3F` for `?`"
     )]
     Url(String),
     /// The parameter is unknown.

@@ -139,6 +139,11 @@ impl PostgresOptions {
         &self.schema
     }
 
+    /// The name of the database, for messages.
+    pub(crate) fn database(&self) -> &str {
+        self.config.get_dbname().unwrap_or("postgres")
+    }
+
     /// The limit for connecting, which tries one host after the other.
     pub(crate) fn time_to_connect(&self) -> Duration {
         let hosts = u32::try_from(self.config.get_hosts().len()).unwrap_or(1);

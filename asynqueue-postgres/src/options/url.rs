@@ -22,6 +22,44 @@ pub(super) fn read(url: &str) -> Result<PostgresOptions, OptionsError> {
             .map_or("no scheme", |(scheme, _)| scheme);
         return Err(OptionsError::Scheme(scheme.to_owned()));
     }
+    check_characters(url)?;
+    read_parts(url).map_err(|error| match error {
+        // What was read as a parameter may be a part of the password.
+        OptionsError::Parameter(_)
+            if url
+                .split_once('?')
+                .is_some_and(|(_, query)| query.contains('@')) =>
+        {
+            not_encoded("a `?` precedes an `@`")
+        }
+        error => error,
+    })
+}
+
+/// Refuses a URL in which the password is cut: the rest of it would be read as a host, and then shown in errors.
+fn check_characters(url: &str) -> Result<(), OptionsError> {
+    let (_, rest) = url.split_once("://").unwrap_or_default();
+    let (address, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let at_signs = address.matches('@').count();
+    let before = address.split('@').next().unwrap_or_default();
+    if at_signs > 1 {
+        return Err(not_encoded("it has more than one `@`"));
+    }
+    if at_signs == 1 && before.contains('/') {
+        return Err(not_encoded("a `/` precedes the `@`"));
+    }
+    let names = query.split('&').filter_map(|part| part.split('=').next());
+    if { names }.any(|name| name.contains(['@', '/'])) {
+        return Err(not_encoded("a `?` precedes an `@`"));
+    }
+    Ok(())
+}
+
+fn not_encoded(problem: &str) -> OptionsError {
+    OptionsError::Url(problem.to_owned())
+}
+
+fn read_parts(url: &str) -> Result<PostgresOptions, OptionsError> {
     let (address, query) = url.split_once('?').unwrap_or((url, ""));
     let (mut own, mut others) = (Vec::new(), Vec::new());
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {

@@ -21,9 +21,10 @@ use tokio_postgres::Transaction;
 use self::take::Turn;
 use crate::{
     ConnectError, PostgresOptions,
+    failed::reason,
     link::{Event, Link, Watched},
     schema::OUTBOX,
-    transaction::{Caller, Tokio, reason},
+    transaction::{Caller, Tokio},
 };
 
 /// The longest name of a channel, in bytes.
@@ -87,7 +88,7 @@ impl PostgresOutbox {
             turn: Mutex::default(),
         };
         Ok(Self {
-            name: options.config.get_dbname().unwrap_or("postgres").into(),
+            name: options.database().into(),
             inner: Arc::new(inner),
         })
     }
@@ -192,7 +193,7 @@ fn channel(schema: &str) -> String {
     channel
 }
 
-fn statement_failed(error: &crate::transaction::Error) -> OutboxError {
+fn statement_failed(error: &crate::failed::Error) -> OutboxError {
     let problem = reason(error.as_ref());
     OutboxError::new(format!(
         "{problem}: roll back, and check that the transaction is on the database of the outbox"

@@ -31,6 +31,24 @@ impl Call {
         self
     }
 
+    /// Refuses texts that PostgreSQL cannot store. Its own error does not show which one it is, and aborts the transaction.
+    pub(crate) fn check(&self) -> Result<(), BrokerError> {
+        let texts = self.values.iter().flat_map(|value| match value {
+            Value::Text(text) => std::slice::from_ref(text),
+            Value::Texts(Some(texts)) => texts,
+            _ => &[],
+        });
+        match texts.flatten().find(|text| text.contains('\0')) {
+            None => Ok(()),
+            Some(text) => {
+                let shown: String = text.escape_debug().take(LONGEST_SHOWN).collect();
+                Err(BrokerError::unsupported(format!(
+                    "`{shown}` has the character U+0000, which PostgreSQL cannot store in a text: remove it"
+                )))
+            }
+        }
+    }
+
     pub(crate) fn typed(&self) -> Vec<(&(dyn ToSql + Sync), Type)> {
         let values = self.values.iter();
         values
@@ -38,6 +56,9 @@ impl Call {
             .collect()
     }
 }
+
+/// How much of a text an error shows, in characters.
+const LONGEST_SHOWN: usize = 100;
 
 /// A value of a statement. An element of a list may be null.
 #[derive(Clone, Debug)]

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unused_imports, reason = "each test binary uses a part")]
 
+pub(crate) mod log;
+
 pub(crate) use asynqueue_conformance::{calls::*, child};
 use asynqueue_postgres::{PostgresBroker, PostgresOptions};
 

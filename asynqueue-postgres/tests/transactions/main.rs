@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod complete;
+mod copies;
 mod enqueue;
 mod many;
 mod nested;
