@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use super::{
     changes::{
-        MOST, action, all_matching, audit, change_outbox, deletion, done, inapplicable, set_quiet,
-        start, words,
+        MOST, action, all_matching, audit, change_outbox, check_applies, deletion, done,
+        inapplicable, set_quiet, start, words,
     },
     jobs::summary,
     links::encoded,
@@ -110,9 +110,10 @@ pub(super) async fn on_tasks(
     let list = format!("{list}&filter={}", encoded(filter));
     if fields.get("which") == "all" {
         let matching: Filter = filter.parse()?;
-        let spec = all_matching(&view, action, &queue, state, matching);
+        let spec = all_matching(&view, action, &queue, state, matching)?;
         return Ok(Redirect::to(&start(&view, spec)?.page));
     }
+    check_applies(&action, &queue, state)?;
     let tasks = selected(&queue, &fields)?;
     if tasks.is_empty() {
         return Ok(back(&list, "No task selected."));

@@ -3,6 +3,7 @@
 mod access;
 mod actions;
 mod api;
+mod jobs;
 mod live;
 mod outboxes;
 mod pages;

@@ -71,7 +71,7 @@ pub(super) async fn begin_job(
     let filter: Filter = order.filter.parse()?;
     let action = action(order.action, REASON, order.payload, order.queue)?;
     let (queue, state) = (Name::from(queue), order.state.into());
-    let spec = all_matching(&view, action, &queue, state, filter);
+    let spec = all_matching(&view, action, &queue, state, filter)?;
     let job = start(&view, spec)?;
     Ok((StatusCode::ACCEPTED, Json(Job::from(&job))))
 }
