@@ -20,7 +20,7 @@ pub use self::{
     bulk::BulkProgress,
     filter::{Filter, InvalidFilter},
     kind::{ActionKind, ActionTarget, UnknownAction},
-    queues::QueueInfo,
+    queues::{QueueError, QueueInfo},
     tasks::{FindError, Listing},
     view::Viewer,
 };

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use asynqueue_core::{
     broker::OutboxAction,
-    inspector::{Action, ActionKind, ActionOutcome, ActionTarget, BulkProgress, Filter},
+    inspector::{
+        Action, ActionKind, ActionOutcome, ActionTarget, AgainError, BulkProgress, Filter,
+    },
     task::{Name, TaskRef, TaskState},
 };
 use futures_util::{StreamExt, stream};
@@ -146,6 +148,22 @@ pub(super) fn deletion(view: &View, queue: &Name, tasks: Vec<TaskRef>, page: Str
         page,
         work: stream::once(all).boxed(),
     }
+}
+
+/// Enqueues a copy of a task, with another payload if one is given.
+pub(super) async fn enqueue_copy(
+    view: &View,
+    task: &TaskRef,
+    payload: Option<&Value>,
+) -> Result<TaskRef, Failed> {
+    let again = match view.inspector.enqueue_again(task, payload).await {
+        Err(missing @ AgainError::NotFound(_)) => {
+            return Err(view.missing_task(task, missing.to_string()).await);
+        }
+        again => again?,
+    };
+    audit(view, "enqueue again", &task.to_string(), again.id.as_str());
+    Ok(again)
 }
 
 /// Makes a server quiet, or lets it lease again.

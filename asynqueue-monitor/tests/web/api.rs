@@ -1,6 +1,6 @@
 //! The JSON API.
 
-use std::{path::Path, process::Stdio, time::Duration};
+use std::{path::Path, process::Stdio};
 
 use asynqueue_core::{
     inspector::ActionKind, producer::Producer, scheduler::Entry, task::TaskState,

@@ -5,6 +5,7 @@ mod actions;
 mod api;
 mod jobs;
 mod live;
+mod names;
 mod outboxes;
 mod pages;
 #[cfg(all(feature = "prometheus", feature = "metrics"))]
