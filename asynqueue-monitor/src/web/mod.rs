@@ -24,6 +24,7 @@ mod changes;
 mod chart;
 #[cfg(feature = "config")]
 mod configured;
+mod direction;
 mod forms;
 mod jobs;
 #[cfg(test)]

@@ -3,6 +3,7 @@
 mod access;
 mod actions;
 mod api;
+mod direction;
 mod jobs;
 mod live;
 mod names;
