@@ -5,6 +5,7 @@ mod again;
 mod bulk;
 mod filter;
 mod kind;
+mod meant;
 mod msgpack;
 mod queues;
 mod redact;
