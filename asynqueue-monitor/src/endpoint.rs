@@ -2,12 +2,14 @@
 
 use std::{fmt, io, net::SocketAddr, time::Duration};
 
-use axum::{Router, serve::ListenerExt};
+use axum::Router;
 use tokio::{
     net::{TcpListener, ToSocketAddrs},
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
+
+use crate::connections::{Limits, serve};
 
 /// How long a shutdown waits for open responses.
 const GRACE: Duration = Duration::from_secs(1);
@@ -105,20 +107,14 @@ impl Endpoint {
         check(&address)?;
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
-        // Without Nagle's algorithm, small responses leave immediately.
-        let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));
-        let service = router.into_make_service_with_connect_info::<SocketAddr>();
-        let server = axum::serve(listener, service).with_graceful_shutdown(stopped);
-        let stopping = stop.clone();
+        let server = serve(listener, router, Limits::default(), stop.clone());
         let grace_is_over = async move {
-            stopping.cancelled_owned().await;
+            stopped.await;
             tokio::time::sleep(GRACE).await;
         };
         let serving = tokio::spawn(async move {
             tokio::select! {
-                ended = server => if let Err(error) = ended {
-                    tracing::error!(%error, %address, "the HTTP endpoint stopped serving");
-                },
+                () = server => {}
                 // The event stream of an open page never ends, so a graceful shutdown alone could wait forever.
                 () = grace_is_over => {}
             }

@@ -5,6 +5,7 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod connections;
 mod endpoint;
 #[cfg(feature = "metrics")]
 mod health;

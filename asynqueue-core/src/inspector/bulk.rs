@@ -5,7 +5,7 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 
-use super::{Action, ActionOutcome, Filter, Inspector, action::CHUNK};
+use super::{Action, ActionKind, ActionOutcome, ActionTarget, Filter, Inspector, action::CHUNK};
 use crate::{
     broker::{BrokerError, Cursor, Page},
     task::{Name, TaskState},
@@ -39,6 +39,10 @@ impl Inspector {
     /// one chunk, so the broker serves others in between and memory does not grow with the number of tasks. Each item
     /// is the progress so far. Dropping the stream stops the action.
     ///
+    /// It always ends: it changes about as many tasks as the state had at the start, even if others arrive, or changed
+    /// ones return, faster than it reads. An action that does not [apply](super::ActionKind::applies_to) to the state is
+    /// tried once for each task.
+    ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use asynqueue_core::{
@@ -66,15 +70,15 @@ impl Inspector {
         // In these lists a place is a number, which names another task once earlier ones have been removed. Such a list
         // is read again until nothing is left to do.
         let by_number = matches!(state, TaskState::Pending | TaskState::Aggregating);
-        let stays = matches!(action, Action::EditPayload(_));
         let bulk = Bulk {
             inspector: self.clone(),
-            goes_again: by_number && !stays,
+            goes_again: by_number && removes(&action, state),
             action,
             queue: queue.into(),
             state,
             filter,
             next: None,
+            most: None,
             done_before: 0,
             progress: BulkProgress::default(),
             has_ended: false,
@@ -87,6 +91,12 @@ impl Inspector {
     }
 }
 
+/// Whether a task leaves this state by the action. A broker also accepts actions that leave it where it is.
+const fn removes(action: &Action, state: TaskState) -> bool {
+    let kind = action.kind();
+    kind.applies_to(ActionTarget::Task(state)) && !matches!(kind, ActionKind::Edit)
+}
+
 struct Bulk {
     inspector: Inspector,
     action: Action,
@@ -96,6 +106,8 @@ struct Bulk {
     /// Whether the list is read again until nothing is left to do.
     goes_again: bool,
     next: Option<Cursor>,
+    /// How many tasks were in the state at the start. Read with the first chunk.
+    most: Option<u64>,
     /// How many tasks were done when the current pass started.
     done_before: u64,
     progress: BulkProgress,
@@ -117,7 +129,17 @@ impl Bulk {
             after: self.next.take(),
             limit: CHUNK,
         };
+        let place = page.after.clone();
         let inspector = &self.inspector;
+        let most = match self.most {
+            Some(most) => most,
+            None => {
+                let queue = std::slice::from_ref(&self.queue);
+                let stats = inspector.broker.stats(queue).await?;
+                stats.iter().map(|stats| stats.count(self.state)).sum()
+            }
+        };
+        self.most = Some(most);
         let listing = inspector
             .list(&self.queue, self.state, &self.filter, page)
             .await?;
@@ -132,12 +154,20 @@ impl Bulk {
         self.progress.scanned += listing.scanned as u64;
         self.progress.done += done;
         self.progress.refused += outcomes.len() as u64 - done;
-        self.next = listing.next;
+        // If all tasks that were read are gone, the following ones have their places.
+        let moved_up = self.goes_again && done > 0 && done == listing.scanned as u64;
+        self.next = match listing.next {
+            Some(_) if moved_up => place,
+            next => next,
+        };
         if self.next.is_none() {
             let did_some = self.progress.done > self.done_before;
             self.done_before = self.progress.done;
             self.has_ended = !(self.goes_again && did_some);
         }
+        // The rest has arrived since, or was already changed and has returned: a task that is run may fail or snooze
+        // before the list ends, and then it is in the list again.
+        self.has_ended |= self.progress.done >= most && self.progress.done > 0;
         Ok(())
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
+use super::meant::{meant, meant_by_word};
 use crate::{
     broker::TaskInfo,
     duration::{format_millis, parse_millis},
@@ -38,9 +39,6 @@ pub struct Filter {
     older_than: Option<Duration>,
     younger_than: Option<Duration>,
 }
-
-/// The supported terms, for errors.
-const FIELDS: &str = "`event=`, `id=`, `header.NAME=`, `payload~`, `error~`, `age>` or `age<`";
 
 impl Filter {
     /// Matches tasks of this event. With a `*` at the end, it is a prefix.
@@ -149,7 +147,7 @@ impl Filter {
                     .push((field[7..].to_owned(), term.value.clone()));
                 Ok(())
             }
-            _ => Err(term.invalid(format!("expected {FIELDS}"))),
+            _ => Err(term.invalid(meant(term))),
         }
     }
 }
@@ -178,10 +176,10 @@ pub struct InvalidFilter {
 crate::debug_as_text!(InvalidFilter);
 
 /// A field, an operator and a value.
-struct Term<'a> {
-    field: &'a str,
-    operator: char,
-    value: String,
+pub(super) struct Term<'a> {
+    pub(super) field: &'a str,
+    pub(super) operator: char,
+    pub(super) value: String,
     text: &'a str,
     position: usize,
 }
@@ -226,7 +224,7 @@ fn read_term(text: &str, position: usize) -> Result<(Term<'_>, &str), InvalidFil
         position,
     };
     let Some(end) = word.find(['=', '~', '<', '>']) else {
-        return Err(term.invalid(format!("expected {FIELDS}")));
+        return Err(term.invalid(meant_by_word(word)));
     };
     term.field = &text[..end];
     term.operator = text[end..].chars().next().unwrap_or(' ');
@@ -263,18 +261,20 @@ fn unquote(text: &str) -> Option<(String, usize)> {
     None
 }
 
+/// A value as it is written in a term.
+pub(super) fn quoted(value: &str) -> String {
+    let plain =
+        !value.is_empty() && !value.contains(|c: char| c.is_whitespace() || c == '"' || c == '\\');
+    if plain {
+        value.to_owned()
+    } else {
+        format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
+    }
+}
+
 impl fmt::Display for Filter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut terms = Vec::new();
-        let quoted = |value: &str| {
-            let plain = !value.is_empty()
-                && !value.contains(|c: char| c.is_whitespace() || c == '"' || c == '\\');
-            if plain {
-                value.to_owned()
-            } else {
-                format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
-            }
-        };
         let mut add = |name: &str, value: &Option<String>| {
             let term = |value: &String| format!("{name}{}", quoted(value));
             terms.extend(value.as_ref().map(term));
@@ -305,17 +305,50 @@ mod tests {
 
     #[test]
     fn an_error_has_its_position() {
-        assert!(refused("event=a evnt=b").contains("`evnt=b` at character 9: expected `event=`"));
+        assert!(refused("event=a evnt=b").contains("`evnt=b` at character 9: expected `event=b`"));
         assert!(refused("ä=1 b").contains("`ä=1` at character 1"));
-        assert!(refused("welcome").contains("`welcome` at character 1: expected `event=`"));
+        assert!(refused("welcome").contains("`welcome` at character 1: expected `payload~"));
         assert!(refused("age>soon").contains("`age>soon`"));
         assert!(refused("payload~\"open").contains("the closing quotation mark is missing"));
         assert!(refused("event=").contains("a value is missing"));
         assert!(
             refused("event=a event=b").contains("`event=b` at character 9: the term is set twice")
         );
-        assert!(refused("event~a").contains("expected `event=`"));
-        assert!(refused("header.=a").contains("expected `event=`"));
+    }
+
+    /// A list of all terms does not show which one was meant.
+    #[test]
+    fn an_error_shows_the_term_that_was_probably_meant() {
+        for (typed, meant) in [
+            ("eror~timeout", "`error~timeout`"),
+            ("errors=timeout", "`error~timeout`"),
+            ("Event=a", "`event=a`"),
+            ("evetn=a", "`event=a`"),
+            ("event~a", "`event=a`"),
+            ("payload=\"no route\"", "`payload~\"no route\"`"),
+            ("age=5m", "`age>5m` or `age<5m`"),
+            ("headers.tenant=acme", "`header.tenant=acme`"),
+            ("header.tenant~acme", "`header.tenant=acme`"),
+            ("header=acme", "`header.NAME=acme`"),
+            ("header.=acme", "`header.NAME=acme`"),
+            ("error", "`error~` and a value"),
+            (
+                "1000123",
+                "`payload~1000123`, `id=1000123`, `event=1000123` or `error~1000123`",
+            ),
+        ] {
+            let error = refused(typed);
+            let (_, expected) = error.split_once(": expected ").expect("what to write");
+            assert_eq!(expected, meant, "{typed}");
+        }
+        for (typed, part) in [
+            ("tenant=acme", "; for a header, `header.tenant=acme`"),
+            ("name~x", "one of `event=`, `id=`, `header.NAME=`, "),
+            ("\"no route\"", "`payload~\"no"),
+        ] {
+            let error = refused(typed);
+            assert!(error.contains(part), "{error}");
+        }
     }
 
     fn text() -> impl Strategy<Value = String> {

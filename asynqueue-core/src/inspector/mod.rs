@@ -5,6 +5,7 @@ mod again;
 mod bulk;
 mod filter;
 mod kind;
+mod meant;
 mod msgpack;
 mod queues;
 mod redact;
@@ -20,7 +21,7 @@ pub use self::{
     bulk::BulkProgress,
     filter::{Filter, InvalidFilter},
     kind::{ActionKind, ActionTarget, UnknownAction},
-    queues::QueueInfo,
+    queues::{QueueError, QueueInfo},
     tasks::{FindError, Listing},
     view::Viewer,
 };

@@ -2,7 +2,8 @@
 
 use super::Inspector;
 use crate::{
-    broker::{BrokerError, GroupInfo, HourStats, QueueStats},
+    broker::{BrokerError, GroupInfo, HourStats, QueueStats, Subscription},
+    suggest::closest,
     task::{Name, Timestamp},
 };
 
@@ -35,6 +36,30 @@ impl QueueInfo {
     }
 }
 
+/// Finding a queue by its name failed.
+#[derive(thiserror::Error)]
+#[non_exhaustive]
+pub enum QueueError {
+    /// The queue does not exist.
+    #[error("queue `{name}` does not exist{}", expected(.nearest.as_ref()))]
+    #[non_exhaustive]
+    Unknown {
+        /// The requested name.
+        name: String,
+        /// The existing name that was most likely meant.
+        nearest: Option<Name>,
+    },
+    /// The broker call failed.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+}
+
+crate::debug_as_text!(QueueError);
+
+fn expected(nearest: Option<&Name>) -> String {
+    nearest.map_or_else(String::new, |name| format!(": expected `{name}`"))
+}
+
 impl Inspector {
     /// All queues that have ever had a task, by name.
     ///
@@ -54,6 +79,40 @@ impl Inspector {
     /// When the broker cannot be reached.
     pub async fn queue_names(&self) -> Result<Vec<Name>, BrokerError> {
         self.broker.queues().await
+    }
+
+    /// The name of a queue that exists: it has had a task, a server leases from it, or a subscription or a schedule entry
+    /// enqueues to it.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached, or the queue does not exist. That error contains the nearest name.
+    pub async fn known_queue(&self, name: &str) -> Result<Name, QueueError> {
+        let mut known = self.broker.queues().await?;
+        let is = |queue: &Name| **queue == *name;
+        if !known.iter().any(is) {
+            known.extend(self.used_queues().await?);
+        }
+        if let Some(queue) = known.iter().find(|queue| is(queue)) {
+            return Ok(queue.clone());
+        }
+        let nearest = closest(name, known.iter().map(|queue| &**queue));
+        Err(QueueError::Unknown {
+            name: name.to_owned(),
+            nearest: nearest.map(Name::from),
+        })
+    }
+
+    /// The queues that servers, subscriptions and schedule entries use, whether or not they have had a task.
+    async fn used_queues(&self) -> Result<Vec<Name>, BrokerError> {
+        let servers = self.broker.servers().await?;
+        let leased = servers.into_iter().flat_map(|server| server.queues);
+        let mut used: Vec<_> = leased.map(|(queue, _)| queue).collect();
+        let subscriptions = self.broker.subscriptions().await?;
+        used.extend(subscriptions.iter().map(Subscription::queue));
+        let entries = self.broker.schedules().await?;
+        used.extend(entries.into_iter().map(|entry| entry.template.queue));
+        Ok(used)
     }
 
     /// One queue. An unknown queue has the figures of an empty one.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use asynqueue_core::{
-    broker::TaskInfo,
-    inspector::{Action, ActionKind, ActionOutcome, ActionTarget, Inspector},
+    broker::{Inspect, Page, TaskInfo},
+    inspector::{Action, ActionKind, ActionOutcome, ActionTarget, Filter, Inspector},
     memory::MemoryBroker,
     process::{Context, Payload, TaskError},
     producer::Producer,
@@ -12,6 +12,7 @@ use asynqueue_core::{
     task::{Aggregate, TaskRef, TaskState},
 };
 use asynqueue_macros::Task;
+use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -114,5 +115,57 @@ async fn an_action_changes_a_task_in_the_states_that_it_applies_to_and_in_no_oth
                 "{kind} of a task that is {state}"
             );
         }
+    }
+}
+
+/// A loop that never ends would hold the connection of its broker until someone stops it.
+#[tokio::test]
+async fn a_bulk_action_ends_in_each_state() {
+    for state in TaskState::ALL {
+        for action in ActionKind::ALL.iter().copied().filter_map(action) {
+            let (inspector, task) = with_task_in(state).await;
+            let what = format!("{} of tasks that are {state}", action.kind());
+            let bulk = inspector.apply_to_all(action, task.queue, state, Filter::default());
+            let chunks = bulk.take(10).count().await;
+            // One pass, and a second one of a list whose places are numbers.
+            assert!(chunks <= 2, "{what}: {chunks} chunks");
+        }
+    }
+}
+
+/// Tasks may arrive as fast as a bulk action changes others, and those that it runs may fail and return to the list.
+#[tokio::test]
+async fn a_bulk_action_ends_although_tasks_arrive() {
+    const CHUNK: usize = 200;
+    for (state, delay) in [
+        (TaskState::Pending, Duration::ZERO),
+        (TaskState::Scheduled, AN_HOUR),
+    ] {
+        let broker = MemoryBroker::new();
+        let producer = Producer::new(broker.clone());
+        let arrive = async |name: &str, after: Duration| {
+            for n in 0..CHUNK {
+                let enqueue = producer.enqueue(Fate { state }).id(format!("{name}-{n}"));
+                enqueue.delay(delay + after).await.unwrap();
+            }
+        };
+        for n in 0..3 {
+            arrive(&format!("old-{n}"), Duration::ZERO).await;
+        }
+        let inspector = Inspector::new(broker.clone());
+        let reason = Action::Archive("not today".into());
+        let bulk = inspector.apply_to_all(reason, "fates", state, Filter::default());
+        let mut bulk = bulk.take(10).enumerate();
+        let mut done = 0;
+        while let Some((chunk, progress)) = bulk.next().await {
+            done = progress.unwrap().done;
+            let later = if delay.is_zero() { 0 } else { chunk as u64 + 1 };
+            arrive(&format!("new-{chunk}"), Duration::from_secs(later)).await;
+        }
+        assert_eq!(done, 3 * CHUNK as u64, "{state}");
+        let page = Page::first(3 * CHUNK);
+        let left = broker.list(&"fates".into(), state, page).await.unwrap();
+        let is_old = |task: &TaskInfo| task.envelope.id.as_str().starts_with("old-");
+        assert!(!left.tasks.iter().any(is_old), "{state}");
     }
 }

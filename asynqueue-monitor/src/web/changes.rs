@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use asynqueue_core::{
     broker::OutboxAction,
-    inspector::{Action, ActionKind, ActionOutcome, BulkProgress, Filter},
+    inspector::{
+        Action, ActionKind, ActionOutcome, ActionTarget, AgainError, BulkProgress, Filter,
+    },
     task::{Name, TaskRef, TaskState},
 };
 use futures_util::{StreamExt, stream};
@@ -70,6 +72,24 @@ pub(super) fn action(
     })
 }
 
+/// Rejects an action that cannot change tasks of a queue in a state.
+pub(super) fn check_applies(action: &Action, queue: &Name, state: TaskState) -> Result<(), Failed> {
+    let applies = |kind: ActionKind| kind.applies_to(ActionTarget::Task(state));
+    if !applies(action.kind()) {
+        return Err(inapplicable(
+            action.kind(),
+            &format!("{state} tasks"),
+            applies,
+        ));
+    }
+    match action {
+        Action::MoveTo(target) if target == queue => Err(Failed::BadRequest(format!(
+            "the destination is `{queue}`, which the tasks are in: expected another queue"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// A job that changes all matching tasks.
 pub(super) fn all_matching(
     view: &View,
@@ -77,7 +97,8 @@ pub(super) fn all_matching(
     queue: &Name,
     state: TaskState,
     filter: Filter,
-) -> JobSpec {
+) -> Result<JobSpec, Failed> {
+    check_applies(&action, queue, state)?;
     let (doing, did) = words(action.kind());
     let text = filter.to_string();
     let mut what = format!("{doing} all {state} tasks in {queue}");
@@ -86,13 +107,13 @@ pub(super) fn all_matching(
     }
     let list = view.links.state(queue, state);
     let inspector = &view.inspector;
-    JobSpec {
+    Ok(JobSpec {
         what,
         did,
         user: Arc::clone(&view.user.name),
         page: format!("{list}&filter={}", encoded(&text)),
         work: inspector.apply_to_all(action, queue.clone(), state, filter),
-    }
+    })
 }
 
 /// Starts a job.
@@ -127,6 +148,22 @@ pub(super) fn deletion(view: &View, queue: &Name, tasks: Vec<TaskRef>, page: Str
         page,
         work: stream::once(all).boxed(),
     }
+}
+
+/// Enqueues a copy of a task, with another payload if one is given.
+pub(super) async fn enqueue_copy(
+    view: &View,
+    task: &TaskRef,
+    payload: Option<&Value>,
+) -> Result<TaskRef, Failed> {
+    let again = match view.inspector.enqueue_again(task, payload).await {
+        Err(missing @ AgainError::NotFound(_)) => {
+            return Err(view.missing_task(task, missing.to_string()).await);
+        }
+        again => again?,
+    };
+    audit(view, "enqueue again", &task.to_string(), again.id.as_str());
+    Ok(again)
 }
 
 /// Makes a server quiet, or lets it lease again.

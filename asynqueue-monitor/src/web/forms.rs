@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use super::{
     changes::{
-        MOST, action, all_matching, audit, change_outbox, deletion, done, inapplicable, set_quiet,
-        start, words,
+        MOST, action, all_matching, audit, change_outbox, check_applies, deletion, done,
+        enqueue_copy, inapplicable, set_quiet, start, words,
     },
     jobs::summary,
     links::encoded,
@@ -56,7 +56,7 @@ pub(super) async fn on_queue(
     Path(queue): Path<String>,
     Form(fields): Form<HashMap<String, String>>,
 ) -> Result<Redirect, Failed> {
-    let queue = view.known_queue(queue).await?;
+    let queue = view.known_queue(&queue).await?;
     let (inspector, page) = (&view.inspector, view.links.queue(&queue));
     let kind = kind_of(&fields)?;
     let (page, did) = match (kind, fields.get("name")) {
@@ -96,7 +96,7 @@ pub(super) async fn on_tasks(
     Path(queue): Path<String>,
     Form(fields): Form<Vec<(String, String)>>,
 ) -> Result<Redirect, Failed> {
-    let (queue, fields) = (Name::from(queue), Fields(fields));
+    let (queue, fields) = (view.known_queue(&queue).await?, Fields(fields));
     let state = state_of(fields.get("state"))?;
     let kind: ActionKind = fields.get("do").parse()?;
     let payload = match kind {
@@ -110,9 +110,10 @@ pub(super) async fn on_tasks(
     let list = format!("{list}&filter={}", encoded(filter));
     if fields.get("which") == "all" {
         let matching: Filter = filter.parse()?;
-        let spec = all_matching(&view, action, &queue, state, matching);
+        let spec = all_matching(&view, action, &queue, state, matching)?;
         return Ok(Redirect::to(&start(&view, spec)?.page));
     }
+    check_applies(&action, &queue, state)?;
     let tasks = selected(&queue, &fields)?;
     if tasks.is_empty() {
         return Ok(back(&list, "No task selected."));
@@ -174,9 +175,8 @@ pub(super) async fn on_task(
     // An unedited payload is copied as bytes, because its codec may not be able to encode the JSON that is shown.
     let is_edited = shown.is_none_or(|task| inspector.payload(&task) != payload);
     let payload = is_edited.then_some(&payload);
-    let again = inspector.enqueue_again(&task, payload).await?;
+    let again = enqueue_copy(&view, &task, payload).await?;
     let did = format!("Enqueued as a copy of {task}.");
-    audit(&view, "enqueue again", &task.to_string(), again.id.as_str());
     Ok(back(&view.links.task(&again), &did))
 }
 

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::show;
+use super::{direction::visible, show};
 
 /// The maximum number of remembered jobs.
 const KEPT: usize = 100;
@@ -242,7 +242,7 @@ impl Job {
 
     /// The live update for the pages that show it.
     pub(super) fn figures(&self) -> Value {
-        json!({ "id": self.id, "text": self.text(), "offer": self.offer() })
+        json!({ "id": self.id, "text": visible(&self.text()), "offer": self.offer() })
     }
 }
 

@@ -20,10 +20,12 @@ mod access;
 mod api;
 mod assets;
 mod attention;
+mod body;
 mod changes;
 mod chart;
 #[cfg(feature = "config")]
 mod configured;
+mod direction;
 mod forms;
 mod jobs;
 #[cfg(test)]
@@ -259,6 +261,7 @@ impl Monitor {
             .layer(CatchPanicLayer::new())
             .layer(CompressionLayer::new())
             .layer(middleware::from_fn_with_state(access, access::guard))
+            .layer(middleware::map_request(body::within_limit))
     }
 
     /// Serves the monitor on a separate address, such as `127.0.0.1:8080`, and logs its URL at level `info`.

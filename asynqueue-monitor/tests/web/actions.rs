@@ -83,12 +83,19 @@ async fn selected_tasks_are_retried_archived_and_deleted() {
     site.until(TaskState::Pending, 1).await;
     let text = "Deleting mail/archived: 1 task deleted.";
     site.until_says(&to, text).await;
-    let form = "state=completed&which=chosen&do=run&id=completed";
+    // The list shows a task that has completed since.
+    let form = "state=retry&which=chosen&do=run&id=completed";
     let (_, to) = site.post(path, form).await;
     assert!(
         to.contains("1%20task%20unchanged%3A%20it%20is%20active%2C%20completed"),
         "{to}"
     );
+    for which in ["chosen", "all"] {
+        let form = format!("state=pending&which={which}&do=run&id=completed");
+        let (status, why) = site.post(path, &form).await;
+        let part = "action `run` does not apply to pending tasks: expected one of archive, ";
+        assert!(status == 400 && why.contains(part), "{why}");
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! The JSON API.
 
-use std::{path::Path, process::Stdio, time::Duration};
+use std::{path::Path, process::Stdio};
 
 use asynqueue_core::{
     inspector::ActionKind, producer::Producer, scheduler::Entry, task::TaskState,
@@ -14,7 +14,12 @@ use super::site::{Email, Site};
 
 impl Site {
     /// Status and body of a response.
-    async fn request(&self, method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
+    pub(crate) async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> (u16, Value) {
         let mut request = self.client.request(method, self.url(path));
         if let Some(body) = body {
             request = request.json(&body);
@@ -187,39 +192,6 @@ async fn queues_are_paused_resumed_and_deleted_by_the_api() {
     let forced = format!("{path}?force=true");
     assert_eq!(site.request(Method::DELETE, &forced, None).await.0, 204);
     assert_eq!(site.read("/api/queues").await, json!([]));
-}
-
-#[tokio::test]
-async fn jobs_are_started_and_undone_by_the_api() {
-    let site = Site::of(|monitor| monitor.grace(Duration::from_secs(3600))).await;
-    let order = json!({ "action": "delete", "state": "archived", "filter": "error~mailbox" });
-    let path = "/api/queues/mail/jobs";
-    let (status, job) = site.request(Method::POST, path, Some(order)).await;
-    assert_eq!((status, &job["ended"]), (202, &json!(false)), "{job}");
-    let path = format!("/api/jobs/{}", job["id"]);
-    assert_eq!(site.request(Method::DELETE, &path, None).await.0, 202);
-    let ended = async || site.read("/api/jobs").await[0]["ended"] == true;
-    eventually("it has ended", ended).await;
-    assert_eq!(site.count(TaskState::Archived).await, 1);
-}
-
-#[tokio::test]
-async fn the_number_of_unfinished_jobs_is_limited() {
-    let site = Site::of(|monitor| monitor.grace(Duration::from_secs(3600))).await;
-    let order = json!({ "action": "delete", "state": "archived" });
-    let start = async || {
-        let path = "/api/queues/mail/jobs";
-        site.request(Method::POST, path, Some(order.clone())).await
-    };
-    for _ in 0..20 {
-        assert_eq!(start().await.0, 202);
-    }
-    let (status, why) = start().await;
-    assert!(
-        status == 429
-            && why["error"] == "Too many jobs are in progress: wait until one ends, or stop one.",
-        "{why}"
-    );
 }
 
 #[tokio::test]

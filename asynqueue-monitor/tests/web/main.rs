@@ -3,7 +3,10 @@
 mod access;
 mod actions;
 mod api;
+mod direction;
+mod jobs;
 mod live;
+mod names;
 mod outboxes;
 mod pages;
 #[cfg(all(feature = "prometheus", feature = "metrics"))]

@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use asynqueue_core::{
-    inspector::{ActionKind, Filter},
-    task::Name,
-};
+use asynqueue_core::inspector::{ActionKind, Filter};
 use axum::{Json, http::StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -70,8 +67,8 @@ pub(super) async fn begin_job(
 ) -> Result<(StatusCode, Json<Job>), ApiError> {
     let filter: Filter = order.filter.parse()?;
     let action = action(order.action, REASON, order.payload, order.queue)?;
-    let (queue, state) = (Name::from(queue), order.state.into());
-    let spec = all_matching(&view, action, &queue, state, filter);
+    let (queue, state) = (view.known_queue(&queue).await?, order.state.into());
+    let spec = all_matching(&view, action, &queue, state, filter)?;
     let job = start(&view, spec)?;
     Ok((StatusCode::ACCEPTED, Json(Job::from(&job))))
 }

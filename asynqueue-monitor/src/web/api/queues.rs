@@ -137,7 +137,7 @@ fn a_day() -> u64 {
     A_DAY
 }
 
-/// Lists all queues by name. A queue exists once it has had a task.
+/// Lists all queues by name. A queue is listed once it has had a task.
 #[utoipa::path(get, path = "/api/queues", responses((status = 200, description = "The queues.", body = Vec<Queue>)))]
 pub(super) async fn list_queues(view: View) -> Result<Json<Vec<Queue>>, ApiError> {
     let snapshot = view.shared.live.now().await?;
@@ -150,7 +150,7 @@ pub(super) async fn get_queue(
     view: View,
     Path(queue): Path<String>,
 ) -> Result<Json<Queue>, ApiError> {
-    let queue = view.known_queue(queue).await?;
+    let queue = view.known_queue(&queue).await?;
     let info = view.inspector.queue(&queue).await?;
     Ok(Json(Queue::from(&info)))
 }
@@ -165,7 +165,7 @@ pub(super) async fn delete_queue(
     Path(queue): Path<String>,
     Query(params): Query<Force>,
 ) -> Result<StatusCode, ApiError> {
-    let queue = view.known_queue(queue).await?;
+    let queue = view.known_queue(&queue).await?;
     if !view.inspector.delete_queue(&queue, params.force).await? {
         let why = format!("queue `{queue}` has tasks: delete them first, or set `force=true`");
         return Err(Failed::Conflict(why).into());
@@ -180,7 +180,7 @@ pub(super) async fn pause_queue(
     view: View,
     Path(queue): Path<String>,
 ) -> Result<StatusCode, ApiError> {
-    let queue = view.known_queue(queue).await?;
+    let queue = view.known_queue(&queue).await?;
     view.inspector.pause(std::slice::from_ref(&queue)).await?;
     audit(&view, ActionKind::Pause.as_str(), &queue, "paused");
     Ok(StatusCode::NO_CONTENT)
@@ -192,7 +192,7 @@ pub(super) async fn resume_queue(
     view: View,
     Path(queue): Path<String>,
 ) -> Result<StatusCode, ApiError> {
-    let queue = view.known_queue(queue).await?;
+    let queue = view.known_queue(&queue).await?;
     view.inspector.resume(std::slice::from_ref(&queue)).await?;
     audit(&view, ActionKind::Resume.as_str(), &queue, "resumed");
     Ok(StatusCode::NO_CONTENT)
@@ -211,7 +211,7 @@ pub(super) async fn queue_history(
             "`hours` is {hours}: expected 1 to {kept}"
         )));
     }
-    let queue = view.known_queue(queue).await?;
+    let queue = view.known_queue(&queue).await?;
     let history = last_hours(&view.inspector, &queue, hours).await?;
     let hour = |hour: HourStats| Hour {
         start: time(hour.start),
@@ -227,7 +227,7 @@ pub(super) async fn queue_groups(
     view: View,
     Path(queue): Path<String>,
 ) -> Result<Json<Vec<Group>>, ApiError> {
-    let queue = view.known_queue(queue).await?;
+    let queue = view.known_queue(&queue).await?;
     let groups = view.inspector.groups(&queue, 1_000).await?;
     Ok(Json(groups.into_iter().map(Group::from).collect()))
 }

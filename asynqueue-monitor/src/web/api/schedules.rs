@@ -3,6 +3,7 @@
 use asynqueue_core::{
     broker::{FireOutcome, ScheduleEntry, ScheduleEvent},
     inspector::ActionKind,
+    scheduler::ScheduleError,
     task::Name,
 };
 use axum::{Json, http::StatusCode};
@@ -114,10 +115,16 @@ pub(super) async fn schedule_events(
             "`limit` is {limit}: expected 1 to 100"
         )));
     }
-    let events = view
-        .inspector
-        .schedule_events(&Name::from(entry), limit)
-        .await?;
+    let entry = Name::from(entry);
+    let events = view.inspector.schedule_events(&entry, limit).await?;
+    if events.is_empty() {
+        let mut entries = view.inspector.schedules().await?.into_iter();
+        let is_known = entries.any(|known| known.name == entry);
+        let missing = || ScheduleError::Unknown {
+            entry: entry.to_string(),
+        };
+        is_known.then_some(()).ok_or_else(missing)?;
+    }
     Ok(Json(events.into_iter().map(Event::from).collect()))
 }
 

@@ -18,7 +18,7 @@ use super::{
     task::Task,
 };
 use crate::web::{
-    changes::{MOST, action, audit, done},
+    changes::{MOST, action, audit, done, enqueue_copy},
     request::View,
 };
 
@@ -143,7 +143,7 @@ pub(super) async fn list_tasks(
     }
     let filter: Filter = params.filter.parse()?;
     let page = Page::first(params.limit).after(params.after.map(Cursor));
-    let (queue, state) = (Name::from(queue), params.state.into());
+    let (queue, state) = (view.known_queue(&queue).await?, params.state.into());
     let listing = view.inspector.list(&queue, state, &filter, page).await?;
     let tasks = listing.tasks.iter().map(|task| Task::new(&view, task));
     Ok(Json(Tasks {
@@ -160,9 +160,11 @@ pub(super) async fn get_task(
     Path((queue, id)): Path<(String, String)>,
 ) -> Result<Json<Task>, ApiError> {
     let task = TaskRef::new(Name::from(queue), TaskId::new(&id)?);
-    let info = view.inspector.task(&task).await?;
-    let missing = || ApiError::not_found(format!("task `{task}` does not exist"));
-    Ok(Json(Task::new(&view, &info.ok_or_else(missing)?)))
+    let Some(info) = view.inspector.task(&task).await? else {
+        let missing = format!("task `{task}` does not exist");
+        return Err(view.missing_task(&task, missing).await.into());
+    };
+    Ok(Json(Task::new(&view, &info)))
 }
 
 /// A copy of a task.
@@ -192,9 +194,7 @@ pub(super) async fn enqueue_again(
     Body(body): Body<Again>,
 ) -> Result<(StatusCode, Json<Place>), ApiError> {
     let task = TaskRef::new(Name::from(queue), TaskId::new(&id)?);
-    let again = view.inspector.enqueue_again(&task, body.payload.as_ref());
-    let again = again.await?;
-    audit(&view, "enqueue again", &task.to_string(), again.id.as_str());
+    let again = enqueue_copy(&view, &task, body.payload.as_ref()).await?;
     let (queue, id) = (again.queue.to_string(), again.id.to_string());
     Ok((StatusCode::CREATED, Json(Place { queue, id })))
 }
@@ -223,8 +223,9 @@ pub(super) async fn act_on_tasks(
             "`ids` has {given} entries: expected 1 to {MOST}"
         )));
     }
-    let (queue, kind) = (Name::from(queue), change.action);
+    let kind = change.action;
     let action = action(kind, REASON, change.payload, change.queue)?;
+    let queue = view.known_queue(&queue).await?;
     let ids = change.ids.iter().map(TaskId::new);
     let tasks = ids.map(|id| Ok(TaskRef::new(queue.clone(), id?)));
     let tasks = tasks.collect::<Result<Vec<_>, ApiError>>()?;

@@ -74,7 +74,7 @@ pub(crate) async fn show(view: View, Query(params): Query<Params>) -> Result<Mar
     let span = SPANS.into_iter().find(|span| span.name == params.span);
     let span = span.unwrap_or(DAY);
     let queues = match &params.queue {
-        Some(queue) => vec![Name::from(queue.as_str())],
+        Some(queue) => vec![view.known_queue(queue).await?],
         None => view.inspector.queue_names().await?,
     };
     let since = first_hour(view.now, span.hours);

@@ -1,8 +1,10 @@
 //! The frame around the content of each page.
 
-use maud::{DOCTYPE, Markup, html};
+use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use crate::web::{assets, request::View, settings::Theme, version::version_of_jobs};
+use crate::web::{
+    assets, direction::directed, request::View, settings::Theme, version::version_of_jobs,
+};
 
 /// The pages in the navigation bar: path and label.
 const PLACES: [(&str, &str); 8] = [
@@ -24,7 +26,7 @@ impl View {
             Theme::System => "light dark",
             theme => theme.name(),
         };
-        html! {
+        let page = html! {
             (DOCTYPE)
             html lang="en" data-theme=(theme.name()) {
                 head {
@@ -46,7 +48,8 @@ impl View {
                     (keys())
                 }
             }
-        }
+        };
+        PreEscaped(directed(page.into_string()))
     }
 
     fn header(&self) -> Markup {

@@ -35,7 +35,7 @@ pub(crate) async fn show(
         let missing = format!(
             "Task {task} does not exist. It may have been deleted, or completed without `retention`."
         );
-        return Err(Failed::NotFound(missing));
+        return Err(view.missing_task(&task, missing).await);
     };
     let running = running(&view, info).await?;
     let version = version_of_task(&view.inspector, Some(info));

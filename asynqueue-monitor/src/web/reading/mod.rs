@@ -4,6 +4,7 @@ pub(super) mod groups;
 pub(super) mod history;
 pub(super) mod queue;
 pub(super) mod schedules;
+mod suggestions;
 
 /// The maximum number of concurrent calls to the broker.
 const AT_A_TIME: usize = 8;

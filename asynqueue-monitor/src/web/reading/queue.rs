@@ -1,6 +1,6 @@
 //! The contents of a queue.
 
-use std::{cmp::Reverse, collections::BTreeSet};
+use std::cmp::Reverse;
 
 use asynqueue_core::{
     broker::{BrokerError, Cursor, HourStats, Page, ServerInfo, TaskInfo},
@@ -8,16 +8,16 @@ use asynqueue_core::{
     task::{Name, TaskState},
 };
 
-use super::history::{A_DAY, last_hours};
+use super::{
+    history::{A_DAY, last_hours},
+    suggestions::{most_used, suggested},
+};
 
 /// The tasks on a page.
 const PAGE: usize = 50;
 
 /// The maximum number of tasks that are scanned for sorting.
 pub(in crate::web) const SORTED: usize = 2_000;
-
-/// The maximum number of suggested filter terms.
-const TERMS: usize = 60;
 
 /// The data for the page of a queue.
 #[derive(Debug)]
@@ -125,31 +125,27 @@ impl Contents {
         })
     }
 
-    /// Suggestions for a filter: the events of the servers, and the events and headers of the listed tasks.
+    /// Suggested terms of a filter.
     pub(in crate::web) fn terms(&self) -> Vec<String> {
-        let tasks = &self.listing.tasks;
-        let of_servers = self.servers.iter().flat_map(|server| &server.events);
-        let of_tasks = tasks.iter().map(|task| &task.envelope.event);
-        let events = of_servers.chain(of_tasks);
-        let events = events.map(|event| format!("event={}", quoted(event)));
-        let headers = tasks.iter().flat_map(|task| task.envelope.headers.iter());
-        let headers = headers
-            .filter(|(name, _)| *name != "traceparent")
-            .map(|(name, value)| format!("header.{name}={}", quoted(value)));
-        let known: BTreeSet<_> = events.chain(headers).collect();
-        let always = ["id=", "payload~", "error~", "age>1h", "age<5m"];
-        let always = always.into_iter().map(str::to_owned);
-        always.chain(known.into_iter().take(TERMS)).collect()
+        let tasks: Vec<_> = self
+            .listing
+            .tasks
+            .iter()
+            .map(|task| &*task.envelope)
+            .collect();
+        let events = self.servers.iter().flat_map(|server| &server.events);
+        suggested(&tasks, events.map(|event| &**event))
     }
 
-    /// The other queues that servers lease from.
-    pub(in crate::web) fn other_queues(&self) -> BTreeSet<&Name> {
+    /// The other queues that servers lease from, those of the most servers first.
+    pub(in crate::web) fn other_queues(&self) -> Vec<&Name> {
         let queues = self.servers.iter().flat_map(|server| &server.queues);
         let names = queues.map(|(name, _)| name);
-        names
-            .filter(|name| **name != self.info.name)
-            .take(TERMS)
-            .collect()
+        most_used(
+            names
+                .filter(|name| **name != self.info.name)
+                .map(|name| (name, 1)),
+        )
     }
 }
 
@@ -192,16 +188,6 @@ impl Part {
         all.next = (all.tasks.len() > to).then(|| Cursor(to.to_string()));
         all.tasks = all.tasks.into_iter().skip(from).take(PAGE).collect();
         Ok(all)
-    }
-}
-
-/// Quotes a value for a filter if necessary.
-fn quoted(value: &str) -> String {
-    if value.contains(|c: char| c.is_whitespace() || c == '"' || c == '\\') {
-        let escaped = value.replace('\\', "\\\\").replace('"', "\\\"");
-        format!("\"{escaped}\"")
-    } else {
-        value.to_owned()
     }
 }
 

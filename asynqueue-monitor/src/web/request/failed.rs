@@ -2,7 +2,7 @@
 
 use asynqueue_core::{
     broker::BrokerError,
-    inspector::{AgainError, FindError, InvalidFilter, UnknownAction},
+    inspector::{AgainError, FindError, InvalidFilter, QueueError, UnknownAction},
     scheduler::ScheduleError,
     task::{InvalidQueueName, InvalidTaskId},
 };
@@ -49,6 +49,15 @@ impl From<FindError> for Failed {
         match error {
             FindError::Broker(error) => Self::Broker(error),
             other => Self::BadRequest(other.to_string()),
+        }
+    }
+}
+
+impl From<QueueError> for Failed {
+    fn from(error: QueueError) -> Self {
+        match error {
+            QueueError::Broker(error) => Self::Broker(error),
+            other => Self::NotFound(other.to_string()),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::{convert::Infallible, sync::Arc};
 
 use asynqueue_core::{
     inspector::Inspector,
-    task::{Name, TaskState, Timestamp},
+    task::{Name, TaskRef, TaskState, Timestamp},
 };
 use axum::{
     extract::{FromRequestParts, OriginalUri},
@@ -69,14 +69,16 @@ impl View {
     }
 
     /// The queue, if it exists.
-    pub(in crate::web) async fn known_queue(&self, queue: String) -> Result<Name, Failed> {
-        let queue = Name::from(queue);
-        let queues = self.inspector.queue_names().await?;
-        let missing = || Failed::NotFound(format!("queue `{queue}` does not exist"));
-        queues
-            .contains(&queue)
-            .then(|| queue.clone())
-            .ok_or_else(missing)
+    pub(in crate::web) async fn known_queue(&self, queue: &str) -> Result<Name, Failed> {
+        Ok(self.inspector.known_queue(queue).await?)
+    }
+
+    /// The error for a task that does not exist. If its queue does not exist either, it says so.
+    pub(in crate::web) async fn missing_task(&self, task: &TaskRef, missing: String) -> Failed {
+        match self.known_queue(&task.queue).await {
+            Ok(_) => Failed::NotFound(missing),
+            Err(error) => error,
+        }
     }
 }
 

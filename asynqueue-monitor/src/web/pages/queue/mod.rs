@@ -54,6 +54,9 @@ pub(crate) async fn show(
     let key = (queue.clone(), part.clone());
     let read = Contents::read(&view.inspector, &queue, part, live.servers());
     let contents = live.read(&live.contents, key, read).await?;
+    if is_blank(&contents.info) {
+        view.known_queue(&queue).await?;
+    }
     let content = html! {
         (view.notice(params.did.as_deref()))
         (figures(&view, &contents.info))
@@ -67,6 +70,11 @@ pub(crate) async fn show(
         p { a href=(format!("{}?span=week&queue={}", view.links.page("charts"), encoded(&queue))) { "More history" } }
     };
     Ok(view.page(queue.as_str(), content))
+}
+
+/// Whether all figures are those of a queue that does not exist.
+fn is_blank(info: &QueueInfo) -> bool {
+    info.stats.total() == 0 && info.stats.succeeded == 0 && info.stats.failed == 0
 }
 
 fn figures(view: &View, info: &QueueInfo) -> Markup {
