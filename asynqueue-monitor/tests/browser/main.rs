@@ -5,6 +5,7 @@ mod accessible;
 mod actions;
 mod browser;
 mod figures;
+mod layout;
 mod pages;
 mod screenshots;
 mod script;

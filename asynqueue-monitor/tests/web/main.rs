@@ -3,6 +3,7 @@
 mod access;
 mod actions;
 mod api;
+mod figures;
 mod live;
 mod outboxes;
 mod pages;

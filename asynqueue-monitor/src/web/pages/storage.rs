@@ -1,6 +1,11 @@
 //! The nodes of the store, and the queues on each of them.
 
-use asynqueue_core::{broker::Node, task::Name};
+use std::time::Duration;
+
+use asynqueue_core::{
+    broker::Node,
+    task::{Name, Timestamp},
+};
 use maud::{Markup, html};
 
 use super::each_minute;
@@ -32,18 +37,36 @@ pub(crate) async fn show(view: View) -> Result<Markup, Failed> {
             } }
         } }
         (places(&view, &nodes, &queues))
-        @for node in nodes.iter().filter(|node| !node.info.is_empty()) { (node_info(node)) }
+        @for node in nodes.iter().filter(|node| !node.info.is_empty()) { (node_info(&view, node)) }
     };
     Ok(view.page("Storage", each_minute(&view, "storage", content)))
 }
 
 /// The details that a node reports, under their original names.
-fn node_info(node: &Node) -> Markup {
+fn node_info(view: &View, node: &Node) -> Markup {
     html! {
         section {
             h2 { (node.address) }
-            dl.node-info { @for (name, value) in &node.info { dt { code { (name) } } dd { (value) } } }
+            dl.node-info { @for (name, value) in &node.info {
+                div { dt { code { (name) } } dd { (detail(view, name, value)) } }
+            } }
         }
+    }
+}
+
+/// A detail with its unit, which the names of details imply. Texts and fractions stay as they are.
+fn detail(view: &View, name: &str, value: &str) -> Markup {
+    let Ok(number) = value.parse::<u64>() else {
+        return html! { (value) };
+    };
+    let seconds = Duration::from_secs(number);
+    html! {
+        @if name == "maxmemory" && number == 0 { "no limit" }
+        @else if name.contains("memory") || name.contains("bytes") { (show::bytes(number)) }
+        @else if name.ends_with("_seconds_ago") { (show::duration(seconds)) " ago" }
+        @else if name.ends_with("_seconds") { (show::duration(seconds)) }
+        @else if name.ends_with("_time") { (view.time(Timestamp::from_millis(number.saturating_mul(1_000)))) }
+        @else { (show::number(number)) }
     }
 }
 
