@@ -1,8 +1,15 @@
 //! Where the parts of a page are, at the widths of a desktop and a phone.
 
+use asynqueue_core::scheduler::{Entry, Timetable};
 use serde_json::json;
 
-use super::{browser::Browser, system::System};
+use super::{
+    browser::Browser,
+    system::{Email, News, System},
+};
+
+/// A name that a browser cannot break at spaces or hyphens.
+const LONG: &str = "notifications.transactional.eu_central_1.high_priority.version_2";
 
 const DESKTOP: (u32, u32) = (1440, 900);
 const PHONE: (u32, u32) = (390, 844);
@@ -34,5 +41,38 @@ async fn each_value_stands_beside_its_name() {
         for page in system.pages() {
             browser.finds_nothing(&page, misplaced).await;
         }
+    }
+}
+
+/// The first column stays in sight while a table scrolls. It must leave room for the others.
+#[tokio::test]
+async fn every_figure_and_button_of_a_table_can_be_reached_on_a_phone() {
+    let (system, browser) = tokio::join!(System::start(), Browser::start());
+    let email = || Email { to: "ada".into() };
+    let task = system.producer.enqueue(email()).queue(LONG);
+    task.await.expect("accepted");
+    let entry = Entry::new(LONG, "0 8 * * 1", email()).expect("a rule");
+    let stored = Timetable::new(system.broker.clone()).put(entry).await;
+    stored.expect("stored");
+    let text = "news".into();
+    let news = system.producer.enqueue(News { text }).group(LONG);
+    news.await.expect("accepted");
+    browser.resize(PHONE).await;
+    let hidden = "const hidden = [];
+        for (const part of document.querySelectorAll('.scroll tbody :is(td, th, a, button)')) {
+            if (!part.textContent.trim() || !part.checkVisibility()) continue;
+            part.scrollIntoView({ block: 'center', inline: 'center' });
+            // The first line of a link that wraps.
+            const { left, top, width, height } = part.getClientRects()[0];
+            const first = part.closest('tr').querySelector('th[scope=row]');
+            const room = part.closest('.scroll').clientWidth - (first?.offsetWidth ?? 0);
+            const isWhole = !part.matches('td.number') || width <= room;
+            const top_most = document.elementFromPoint(left + width / 2, top + height / 2);
+            if (!isWhole || !part.contains(top_most)) hidden.push(`${part.tagName} ${part.textContent}`);
+        }
+        return hidden";
+    for path in ["", "/schedules", "/charts", "/groups", "/servers"] {
+        let page = system.url(path);
+        browser.finds_nothing(&page, hidden).await;
     }
 }
