@@ -76,3 +76,29 @@ async fn every_figure_and_button_of_a_table_can_be_reached_on_a_phone() {
         browser.finds_nothing(&page, hidden).await;
     }
 }
+
+#[tokio::test]
+async fn the_actions_are_in_sight_while_tasks_are_selected() {
+    let (system, browser) = tokio::join!(System::start(), Browser::start());
+    let out_of_sight = "[...document.querySelectorAll('form.tasks .actions :is(select, summary, button:not([hidden]))')].filter((part) => {
+        const { left, top, width, height } = part.getBoundingClientRect();
+        return part.checkVisibility() && !part.contains(document.elementFromPoint(left + width / 2, top + height / 2));
+    }).map((part) => part.textContent)";
+    for size in [DESKTOP, PHONE] {
+        browser.resize(size).await;
+        browser
+            .open(&system.url("/queues/backlog?state=pending"))
+            .await;
+        browser
+            .run("for (const box of [...document.querySelectorAll('form.tasks [name=id]')].slice(0, 3)) box.click(); scrollTo(0, 0)")
+            .await;
+        let found = browser.run(&format!("return {out_of_sight}")).await;
+        assert_eq!(found, json!([]), "{size:?}");
+        // The last row is above the bar, not behind it.
+        let last = "const row = [...document.querySelectorAll('form.tasks tbody tr')].at(-1);
+            row.querySelector('a.id').focus();
+            const [a, b] = [row.querySelector('a.id'), document.querySelector('form.tasks > .actions')].map((one) => one.getBoundingClientRect());
+            return a.bottom <= b.top";
+        assert_eq!(browser.run(last).await, true, "{size:?}");
+    }
+}
