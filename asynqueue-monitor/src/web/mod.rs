@@ -24,6 +24,7 @@ mod changes;
 mod chart;
 #[cfg(feature = "config")]
 mod configured;
+mod figures;
 mod forms;
 mod jobs;
 #[cfg(test)]

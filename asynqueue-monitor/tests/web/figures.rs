@@ -1,8 +1,20 @@
 //! How figures are shown: in units, with separated thousands, and without leaving a state out.
 
+use asynqueue_core::producer::Producer;
+use asynqueue_macros::Task;
 use asynqueue_monitor::Monitor;
 use asynqueue_redis::{RedisBroker, RedisOptions};
 use asynqueue_test_servers::RedisServer;
+use serde::{Deserialize, Serialize};
+
+use super::site::Site;
+
+#[derive(Serialize, Deserialize, Task)]
+#[task(event = "news:item", queue = "news", crate = asynqueue_core)]
+#[task(aggregate(grace = "30m", max_delay = "1h", max_size = 1000))]
+struct News {
+    text: String,
+}
 
 /// The text of an element after a mark, without its tags.
 fn after(page: &str, mark: &str) -> String {
@@ -50,4 +62,22 @@ async fn details_of_a_node_are_shown_in_units() {
     assert_eq!(detail("role"), "primary");
     assert_eq!(detail("connected_slaves"), "0");
     assert!(detail("maxmemory_policy").contains("noeviction"));
+}
+
+/// A queue whose tasks are all in groups is not an empty queue.
+#[tokio::test]
+async fn the_overview_counts_tasks_in_groups() {
+    let site = Site::new().await;
+    let producer = Producer::new(site.broker.clone());
+    let news = (0..1_288).map(|n| News {
+        text: n.to_string(),
+    });
+    let sent = producer.enqueue_many(news).await;
+    assert!(sent.iter().all(Result::is_ok));
+    let page = site.page("/").await;
+    let (_, row) = page.split_once("<tr data-queue=\"news\">").expect("a row");
+    let (row, _) = row.split_once("</tr>").expect("its end");
+    assert!(row.contains(">1\u{202f}288</a>"), "{row}");
+    let total = "data-total=\"later\">1\u{202f}290<";
+    assert!(page.contains(total), "{page}");
 }
