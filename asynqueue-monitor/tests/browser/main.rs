@@ -10,4 +10,5 @@ mod pages;
 mod screenshots;
 mod script;
 mod sqlite;
+mod stale;
 mod system;

@@ -1,6 +1,7 @@
 // Live updates of the numbers on a page.
 import { draw } from "./chart.js";
 import { refresh } from "./fresh.js";
+import { expectUpdates, explain, recordUpdate } from "./stale.js";
 
 function write(element, text) {
   if (text !== undefined && element.textContent !== text) element.textContent = text;
@@ -37,24 +38,36 @@ let source;
 let again;
 let wait = 1;
 
-// Hidden tabs do not connect. After an error, the connection is retried with exponential backoff.
+// Hidden tabs do not connect.
 export function follow() {
   clearTimeout(again);
   source?.close();
   source = undefined;
+  const { refresh: every } = document.body.dataset;
+  const follows = !document.hidden && every !== "0";
+  expectUpdates(follows ? Number(every) : undefined);
+  if (follows) connect();
+}
+
+// After an error, the connection is retried with exponential backoff.
+function connect() {
   const { live, refresh: every } = document.body.dataset;
-  if (document.hidden || every === "0") return;
   const { queue, id } = document.querySelector("[data-fresh=task], [data-fresh=tasks]")?.dataset ?? {};
   const [all, schedules] = ["queues", "schedules"].map((part) => document.querySelector(`[data-fresh=${part}]`) !== null);
   const params = new URLSearchParams({ every, all, schedules, ...(queue && { queue }), ...(id && { id }) });
   source = new EventSource(`${live}?${params}`);
   source.onmessage = (event) => {
     wait = 1;
-    show(JSON.parse(event.data));
+    const update = JSON.parse(event.data);
+    if (update.error) return explain(`${update.error[0].toUpperCase()}${update.error.slice(1)}.`);
+    recordUpdate(update, Number(every));
+    show(update);
   };
+  source.onopen = () => explain();
   source.onerror = () => {
     source.close();
-    again = setTimeout(follow, wait * 1000);
+    explain("The monitor is not responding.");
+    again = setTimeout(connect, wait * 1000);
     wait = Math.min(wait * 2, 60);
   };
 }

@@ -12,6 +12,7 @@ use asynqueue_core::{
 };
 use serde_json::{Map, Value, json};
 
+use super::pause;
 use crate::web::{
     attention::{Concern, concerns},
     figures::{TOTALS, total},
@@ -101,6 +102,7 @@ impl Snapshot {
         let concerns = concerns(&queues, &servers, &outboxes, past.growing(), now);
         let mut common = common(&queues, &servers, now);
         common["versions"]["schedules"] = json!(schedules);
+        common["tick"] = json!((took + pause(took)).as_millis() as u64);
         common["versions"]["attention"] = version_of_attention(&concerns, now).into();
         let mut all = common.clone();
         all["queues"] = figures.clone().into();

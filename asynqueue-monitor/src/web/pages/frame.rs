@@ -42,6 +42,7 @@ impl View {
                 }
                 body data-live=(self.links.page("live")) data-refresh=(self.settings.refresh) data-now=(self.now.as_millis()) {
                     header { (self.header()) }
+                    (stale())
                     main { h1 { (title) } (self.jobs()) (content) }
                     (keys())
                 }
@@ -90,6 +91,13 @@ impl View {
                 }
             }
         }
+    }
+}
+
+/// A banner that the script shows while no updates arrive: the reason, and the age of the figures.
+fn stale() -> Markup {
+    html! {
+        p.error id="stale" role="alert" hidden { span {} " " span aria-hidden="true" {} }
     }
 }
 
