@@ -102,3 +102,17 @@ async fn the_actions_are_in_sight_while_tasks_are_selected() {
         assert_eq!(browser.run(last).await, true, "{size:?}");
     }
 }
+
+#[tokio::test]
+async fn titles_of_figures_are_aligned_with_their_figures() {
+    let (system, browser) = tokio::join!(System::start(), Browser::start());
+    let misaligned = "return [...document.querySelectorAll('td')].filter((cell) => {
+        const title = cell.closest('table').tHead.rows[0].cells[cell.cellIndex];
+        const [a, b] = [cell, title].map((one) => getComputedStyle(one).textAlign.replace('start', 'left'));
+        return a !== b;
+    }).map((cell) => `${cell.dataset.label ?? cell.cellIndex}: ${cell.textContent}`)";
+    browser.resize(DESKTOP).await;
+    for page in system.pages() {
+        browser.finds_nothing(&page, misaligned).await;
+    }
+}

@@ -1,6 +1,10 @@
 //! How figures are shown: in units, with separated thousands, and without leaving a state out.
 
-use asynqueue_core::producer::Producer;
+use std::time::Duration;
+
+use asynqueue_core::{
+    broker::ServerInfo, inspector::Inspector, producer::Producer, task::TaskState,
+};
 use asynqueue_macros::Task;
 use asynqueue_monitor::Monitor;
 use asynqueue_redis::{RedisBroker, RedisOptions};
@@ -80,4 +84,32 @@ async fn the_overview_counts_tasks_in_groups() {
     assert!(row.contains(">1\u{202f}288</a>"), "{row}");
     let total = "data-total=\"later\">1\u{202f}290<";
     assert!(page.contains(total), "{page}");
+}
+
+#[tokio::test]
+async fn thousands_are_separated_on_every_page() {
+    let site = Site::new().await;
+    site.enqueue(3_000).await;
+    let now = site.broker.now();
+    let mut server = ServerInfo::new("worker-7", now);
+    server.queues = vec![("mail".into(), 1)];
+    (server.busy, server.concurrency, server.abandoned) = (1_200, 2_400, 1_100);
+    let hour = Duration::from_secs(3600);
+    site.broker.beat(server, hour).await.expect("stored");
+    let inspector = Inspector::new(site.broker.clone());
+    let queue = inspector.queue(&"mail".into()).await.expect("read");
+    assert_eq!(queue.stats.count(TaskState::Pending), 3_001);
+    for (path, expected) in [
+        (
+            "/queues/mail?state=pending&filter=id%3Dnobody",
+            "None of these 1\u{202f}000 tasks",
+        ),
+        ("/", "data-total=\"slots\">2\u{202f}400<"),
+        ("/", "data-total=\"busy\">1\u{202f}200<"),
+        ("/servers", "1\u{202f}200 of 2\u{202f}400"),
+        ("/servers", "1\u{202f}100 handlers"),
+    ] {
+        let page = site.page(path).await;
+        assert!(page.contains(expected), "{path}: {expected}: {page}");
+    }
 }

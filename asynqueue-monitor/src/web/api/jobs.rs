@@ -49,6 +49,8 @@ pub(super) struct Job {
     text: String,
     /// Whether the job has ended.
     ended: bool,
+    /// Whether it ended with an error.
+    failed: bool,
 }
 
 impl From<&Arc<jobs::Job>> for Job {
@@ -57,6 +59,7 @@ impl From<&Arc<jobs::Job>> for Job {
             id: job.id,
             text: job.text(),
             ended: job.has_ended(),
+            failed: job.has_failed(),
         }
     }
 }

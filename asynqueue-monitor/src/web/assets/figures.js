@@ -7,7 +7,13 @@ function write(element, text) {
   if (text !== undefined && element.textContent !== text) element.textContent = text;
 }
 
-// The server renders zeros without a link.
+// Zeros have no link, as on the server.
+function writeLinked(cell, text) {
+  if (text === "0") return write(cell, text);
+  if (!cell.querySelector("a")) link(cell);
+  write(cell.querySelector("a"), text);
+}
+
 function link(cell) {
   const page = cell.closest("tr").querySelector("a").getAttribute("href");
   const link = document.createElement("a");
@@ -18,13 +24,14 @@ function link(cell) {
 function show({ queues, totals, jobs, versions, recent, last }) {
   for (const element of document.querySelectorAll("[data-figure]")) {
     const text = queues[element.closest("[data-queue]")?.dataset.queue]?.[element.dataset.figure];
-    if (text !== undefined && text !== "0" && "link" in element.dataset && !element.querySelector("a")) link(element);
-    write(element.querySelector("a") ?? element, text);
+    if (text !== undefined && "link" in element.dataset) writeLinked(element, text);
+    else write(element, text);
   }
   for (const element of document.querySelectorAll("[data-total]")) write(element, totals[element.dataset.total]);
-  for (const { id, text, offer } of jobs) {
+  for (const { id, text, offer, failed } of jobs) {
     const form = document.querySelector(`[data-job="${id}"]`);
     if (!form) continue;
+    form.classList.toggle("error", failed);
     write(form.querySelector("span"), text);
     const button = form.querySelector("button");
     if (offer) button && write(button, offer);

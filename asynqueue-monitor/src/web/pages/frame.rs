@@ -84,7 +84,7 @@ impl View {
         html! {
             div id="jobs" data-fresh="jobs" data-version=(version_of_jobs(&jobs)) role="status" {
                 @for job in &jobs {
-                    form.notice method="post" action=(self.links.page(&format!("jobs/{}", job.id))) data-job=(job.id) {
+                    form.notice.error[job.has_failed()] method="post" action=(self.links.page(&format!("jobs/{}", job.id))) data-job=(job.id) {
                         span { (job.text()) } " "
                         @if let Some(offer) = job.offer().filter(|_| self.may_change()) { button { (offer) } }
                     }

@@ -108,7 +108,7 @@ fn attention(view: &View, snapshot: &Snapshot, top_failures: &HashMap<Name, Stri
                         }
                     }
                 } }
-                @if let Some(others @ 1..) = concerns.len().checked_sub(CONCERNS) { p.note { (others) " more not shown." } }
+                @if let Some(others @ 1..) = concerns.len().checked_sub(CONCERNS) { p.note { (show::number(others as u64)) " more not shown." } }
             }
         }
     }

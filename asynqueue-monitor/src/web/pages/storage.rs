@@ -24,7 +24,7 @@ pub(crate) async fn show(view: View) -> Result<Markup, Failed> {
         div.scroll { table {
             thead { tr {
                 th scope="col" { "Address" } th scope="col" { "Role" } th scope="col" { "Version" }
-                th scope="col" { "Memory" } th scope="col" { "Slots" }
+                th.number scope="col" { "Memory" } th scope="col" { "Slots" }
             } }
             tbody { @for node in &nodes {
                 tr {
@@ -79,7 +79,7 @@ fn places(view: &View, nodes: &[Node], queues: &[Name]) -> Markup {
     html! {
         @if !places.is_empty() {
             h2 { "Queue placement" }
-            @if places.len() > PLACES { p.note { "Only the first " (PLACES) " of " (places.len()) " queues are listed. The page of each queue also shows its location." } }
+            @if places.len() > PLACES { p.note { "Only the first " (show::number(PLACES as u64)) " of " (show::number(places.len() as u64)) " queues are listed. The page of each queue also shows its location." } }
             div.scroll { table {
                 thead { tr { th scope="col" { "Queue" } th scope="col" { "Location" } th scope="col" { "Node" } } }
                 tbody { @for (queue, place) in places.into_iter().take(PLACES) {
