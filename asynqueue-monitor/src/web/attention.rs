@@ -230,7 +230,8 @@ impl Concern {
                 if *tasks == 1 { "task" } else { "tasks" },
             ),
             Self::Stuck { server, handlers } => format!(
-                "{server} has {handlers} abandoned handlers that block their threads past their timeout."
+                "{server} has {} abandoned handlers that block their threads past their timeout.",
+                show::number(*handlers as u64)
             ),
             Self::Outbox { name, problem } => format!("Outbox {name}: {}", problem.text(now)),
             Self::Slow { latency, .. } => {
@@ -305,7 +306,7 @@ fn lost(servers: &[(Name, Timestamp)], now: Timestamp) -> String {
     let named: Vec<_> = servers.iter().take(NAMED).map(named).collect();
     let others = match servers.len().saturating_sub(NAMED) {
         0 => String::new(),
-        others => format!(" and {others} others"),
+        others => format!(" and {} others", show::number(others as u64)),
     };
     format!(
         "Servers lost in the last hour: {}{others}. Their tasks are reclaimed when the leases expire.",

@@ -132,7 +132,10 @@ pub(super) fn deletion(view: &View, queue: &Name, tasks: Vec<TaskRef>, page: Str
     let (doing, did) = words(ActionKind::Delete);
     let what = match &tasks[..] {
         [task] => format!("{doing} {task}"),
-        tasks => format!("{doing} {} tasks in {queue}", tasks.len()),
+        tasks => {
+            let count = show::number(tasks.len() as u64);
+            format!("{doing} {count} tasks in {queue}")
+        }
     };
     let inspector = view.inspector.clone();
     let all = async move {

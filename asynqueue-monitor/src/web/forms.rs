@@ -18,6 +18,7 @@ use super::{
     jobs::summary,
     links::encoded,
     request::{Failed, View, state_of},
+    show,
     version::version_of_payload,
 };
 
@@ -200,7 +201,8 @@ fn outcome(did: &str, outcomes: &[ActionOutcome]) -> String {
 fn selected(queue: &Name, fields: &Fields) -> Result<Vec<TaskRef>, Failed> {
     let count = fields.all("id").count();
     if count > MOST {
-        let why = format!("{count} tasks selected: expected at most {MOST}");
+        let (count, most) = (show::number(count as u64), show::number(MOST as u64));
+        let why = format!("{count} tasks selected: expected at most {most}");
         return Err(Failed::BadRequest(why));
     }
     let ids = fields.all("id").map(TaskId::new);

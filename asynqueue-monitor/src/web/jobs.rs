@@ -194,6 +194,17 @@ impl Job {
         matches!(*self.phase.lock(), Phase::Ended { .. })
     }
 
+    pub(super) fn has_failed(&self) -> bool {
+        let phase = self.phase.lock();
+        matches!(
+            &*phase,
+            Phase::Ended {
+                end: End::Failed(_),
+                ..
+            }
+        )
+    }
+
     fn progress(&self) -> BulkProgress {
         match *self.phase.lock() {
             Phase::Waiting => BulkProgress::default(),
@@ -242,7 +253,12 @@ impl Job {
 
     /// The live update for the pages that show it.
     pub(super) fn figures(&self) -> Value {
-        json!({ "id": self.id, "text": visible(&self.text()), "offer": self.offer() })
+        json!({
+            "id": self.id,
+            "text": visible(&self.text()),
+            "offer": self.offer(),
+            "failed": self.has_failed(),
+        })
     }
 }
 

@@ -26,6 +26,7 @@ mod chart;
 #[cfg(feature = "config")]
 mod configured;
 mod direction;
+mod figures;
 mod forms;
 mod jobs;
 #[cfg(test)]

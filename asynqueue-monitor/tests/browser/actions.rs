@@ -327,3 +327,27 @@ async fn a_job_can_be_stopped_on_any_page() {
         .await;
     assert_eq!(system.count("backlog", TaskState::Pending).await, 120);
 }
+
+#[tokio::test]
+async fn a_failed_job_does_not_look_like_success() {
+    let start = System::of(|monitor| monitor.grace(Duration::from_secs(3)));
+    let (mut system, browser) = tokio::join!(start, Browser::start());
+    browser
+        .open(&system.url("/queues/backlog?state=pending"))
+        .await;
+    browser.click("select[name=which] option[value=all]").await;
+    browser.click_and_confirm("button[value=archive]").await;
+    browser.until_has("#jobs form:not(.error) button").await;
+    system.redis().kill();
+    let jobs = system.url("/api/jobs");
+    let has_failed = async || {
+        let jobs = reqwest::get(&jobs).await.expect("a response").text().await;
+        jobs.expect("text").contains("Before the failure")
+    };
+    eventually("the job has failed", has_failed).await;
+    system.redis().start_again().await;
+    browser.until_has("#jobs form.error").await;
+    assert!(browser.text("#jobs form.error").await.contains("failed: "));
+    browser.open(&system.url("/servers")).await;
+    assert!(browser.has("#jobs form.error").await);
+}

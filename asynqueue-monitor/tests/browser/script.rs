@@ -230,6 +230,39 @@ async fn relative_times_stay_current() {
     }
 }
 
+/// The script and the server follow the same rule for links.
+#[tokio::test]
+async fn a_figure_is_a_link_while_it_is_not_zero() {
+    let (system, browser) = tokio::join!(System::start(), Browser::start());
+    browser.open(&system.url("")).await;
+    browser.run("window.marker = true").await;
+    let cell = "document.querySelector('[data-queue=empty] [data-figure=pending]')";
+    let shows = |html: &str| format!("return {cell}.innerHTML === '{html}'");
+    browser.until(&shows("0")).await;
+    system
+        .inspector
+        .pause(&["empty".into()])
+        .await
+        .expect("paused");
+    let email = Email { to: "ada".into() };
+    let task = system.producer.enqueue(email).queue("empty").id("one");
+    task.await.expect("accepted");
+    let page = "/queues/empty?state=pending";
+    browser
+        .until(&shows(&format!("<a href=\"{page}\">1</a>")))
+        .await;
+    let id = asynqueue_core::task::TaskId::new("one").expect("an id");
+    let task = asynqueue_core::task::TaskRef::new("empty", id);
+    let delete = asynqueue_core::inspector::Action::Delete;
+    system
+        .inspector
+        .apply(&delete, &[task])
+        .await
+        .expect("deleted");
+    browser.until(&shows("0")).await;
+    assert_eq!(browser.run("return window.marker").await, true);
+}
+
 #[tokio::test]
 async fn a_theme_and_a_time_zone_are_saved() {
     let (system, browser) = tokio::join!(System::start(), Browser::start());

@@ -1,6 +1,6 @@
 //! A busy system with its own storage and a monitor.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use asynqueue_core::{
     broker::{HourStats, SharedBroker, TaskInfo},
@@ -93,7 +93,7 @@ pub(crate) struct System {
 
 /// Where the tasks are.
 enum Storage {
-    Redis(Arc<RedisServer>),
+    Redis(Box<RedisServer>),
     File(#[expect(dead_code, reason = "it is deleted when it is dropped")] TempDir),
 }
 
@@ -106,7 +106,7 @@ impl System {
         let redis = RedisServer::start().await;
         let options = RedisOptions::new(&redis.url()).expect("an address");
         let broker = RedisBroker::connect(options).await.expect("connected");
-        Self::with(broker.into(), Storage::Redis(Arc::new(redis)), monitor).await
+        Self::with(broker.into(), Storage::Redis(Box::new(redis)), monitor).await
     }
 
     /// On a SQLite file.
@@ -165,6 +165,14 @@ impl System {
         };
         let mut connection = redis.connection().await;
         let () = command.query_async(&mut connection).await.expect("stored");
+    }
+
+    /// The server of a system on Redis.
+    pub(crate) fn redis(&mut self) -> &mut RedisServer {
+        match &mut self.storage {
+            Storage::Redis(redis) => redis,
+            Storage::File(_) => panic!("only on Redis"),
+        }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {

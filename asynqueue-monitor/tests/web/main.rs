@@ -4,6 +4,7 @@ mod access;
 mod actions;
 mod api;
 mod direction;
+mod figures;
 mod jobs;
 mod live;
 mod names;

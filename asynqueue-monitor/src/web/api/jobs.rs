@@ -46,6 +46,8 @@ pub(super) struct Job {
     text: String,
     /// Whether the job has ended.
     ended: bool,
+    /// Whether it ended with an error.
+    failed: bool,
 }
 
 impl From<&Arc<jobs::Job>> for Job {
@@ -54,6 +56,7 @@ impl From<&Arc<jobs::Job>> for Job {
             id: job.id,
             text: job.text(),
             ended: job.has_ended(),
+            failed: job.has_failed(),
         }
     }
 }

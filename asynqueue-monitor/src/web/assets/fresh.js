@@ -42,7 +42,7 @@ function replace(page) {
 function leave() {
   for (const part of document.querySelectorAll("[data-fresh]")) delete part.dataset.fresh;
   const notice = document.createElement("p");
-  notice.className = "notice";
+  notice.className = "notice error";
   notice.role = "status";
   notice.textContent = "No longer exists. The last known state is shown.";
   document.querySelector("h1").after(notice);

@@ -20,14 +20,16 @@ macro_rules! files {
 }
 
 /// Name, content type and content of each file.
-const FILES: [(&str, &str, &str); 8] = files! {
+const FILES: [(&str, &str, &str); 10] = files! {
     "style.css": "text/css",
     "main.js": "text/javascript",
     "chart.js": "text/javascript",
+    "duration.js": "text/javascript",
     "figures.js": "text/javascript",
     "forms.js": "text/javascript",
     "fresh.js": "text/javascript",
     "keys.js": "text/javascript",
+    "stale.js": "text/javascript",
     "times.js": "text/javascript",
 };
 

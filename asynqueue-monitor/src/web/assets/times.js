@@ -1,4 +1,6 @@
 // Keeps relative times current.
+import { duration } from "./duration.js";
+import { isStale } from "./stale.js";
 
 const loaded = performance.now();
 const then = Number(document.body.dataset.now);
@@ -6,20 +8,9 @@ const then = Number(document.body.dataset.now);
 // The time by the clock of the broker.
 const now = () => then + performance.now() - loaded;
 
-// The same format as on the server.
-function duration(millis) {
-  if (millis < 1_000) return `${Math.floor(millis)}ms`;
-  if (millis < 10_000) return `${(millis / 1_000).toFixed(1)}s`;
-  const seconds = Math.floor(millis / 1_000);
-  const units = [["d", 86_400, Infinity], ["h", 3_600, 24], ["m", 60, 60], ["s", 1, 60]];
-  const parts = units.map(([unit, size, most]) => [Math.floor(seconds / size) % most, unit]);
-  const first = parts.findIndex(([count]) => count > 0);
-  const shown = parts.slice(first, first + 2).filter(([count]) => count > 0);
-  return shown.map(([count, unit]) => `${count}${unit}`).join(" ");
-}
-
+// Without updates, a task may have ended long ago, so its clocks stand still.
 setInterval(() => {
-  if (document.hidden) return;
+  if (document.hidden || isStale()) return;
   for (const element of document.querySelectorAll("time")) {
     const distance = Date.parse(element.dateTime) - now();
     if (Number.isNaN(distance)) continue;

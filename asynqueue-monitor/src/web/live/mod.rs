@@ -70,7 +70,16 @@ pub(super) struct Live {
     pub(super) groups: Memo<(), Vec<GroupInfo>>,
 }
 
-type Snapshots = watch::Receiver<Option<Arc<Snapshot>>>;
+type Snapshots = watch::Receiver<Poll>;
+
+/// The outcome of the polls so far.
+#[derive(Clone, Default)]
+struct Poll {
+    /// The last snapshot.
+    snapshot: Option<Arc<Snapshot>>,
+    /// Why the last poll failed.
+    error: Option<Arc<str>>,
+}
 
 /// Slowly changing data.
 #[derive(Debug, Default)]
@@ -111,7 +120,9 @@ impl Live {
     fn last(&self) -> Option<Arc<Snapshot>> {
         let last = {
             let snapshots = self.snapshots.lock();
-            snapshots.as_ref().and_then(|last| last.borrow().clone())
+            snapshots
+                .as_ref()
+                .and_then(|last| last.borrow().snapshot.clone())
         };
         let changed = *self.changed.lock();
         last.filter(|snapshot| {
@@ -214,7 +225,7 @@ impl Live {
         if let Some(current) = snapshots.as_ref().filter(|one| one.has_changed().is_ok()) {
             return current.clone();
         }
-        let (sender, receiver) = watch::channel(None);
+        let (sender, receiver) = watch::channel(Poll::default());
         *snapshots = Some(receiver.clone());
         let (inspector, snapshots) = (self.inspector.clone(), Arc::clone(&self.snapshots));
         let (watched, schedule_viewers) = (
@@ -230,11 +241,18 @@ impl Live {
                     schedules: schedule_viewers.strong_count() > 1,
                 };
                 let started = Instant::now();
-                // After an error, pages keep the previous numbers until the next poll.
-                if let Ok(snapshot) = Snapshot::read(&inspector, &mut past, more).await {
-                    sender.send_replace(Some(Arc::new(snapshot)));
-                }
-                tokio::time::sleep(INTERVAL.max(REST * started.elapsed())).await;
+                let read = Snapshot::read(&inspector, &mut past, more).await;
+                // A broker that has just recovered is polled without delay, although failed polls take long.
+                let rest = read.as_ref().map_or(INTERVAL, |_| pause(started.elapsed()));
+                sender.send_modify(|poll| match read {
+                    Ok(snapshot) => {
+                        poll.snapshot = Some(Arc::new(snapshot));
+                        poll.error = None;
+                    }
+                    // Pages keep the previous numbers, and show that they are old.
+                    Err(error) => poll.error = Some(error.to_string().into()),
+                });
+                tokio::time::sleep(rest).await;
                 let mut snapshots = snapshots.lock();
                 // One receiver is kept in `snapshots`.
                 if sender.receiver_count() <= 1 {
@@ -258,6 +276,11 @@ impl Live {
             all: Arc::clone(&self.watched),
         })
     }
+}
+
+/// The pause after a poll that took some time.
+fn pause(took: Duration) -> Duration {
+    INTERVAL.max(REST * took)
 }
 
 /// A task with an open page.

@@ -12,8 +12,10 @@ use asynqueue_core::{
 };
 use serde_json::{Map, Value, json};
 
+use super::pause;
 use crate::web::{
     attention::{Concern, concerns},
+    figures::{TOTALS, total},
     show,
     version::{
         version_of_attention, version_of_groups, version_of_minute, version_of_queues,
@@ -100,6 +102,7 @@ impl Snapshot {
         let concerns = concerns(&queues, &servers, &outboxes, past.growing(), now);
         let mut common = common(&queues, &servers, now);
         common["versions"]["schedules"] = json!(schedules);
+        common["tick"] = json!((took + pause(took)).as_millis() as u64);
         common["versions"]["attention"] = version_of_attention(&concerns, now).into();
         let mut all = common.clone();
         all["queues"] = figures.clone().into();
@@ -214,17 +217,19 @@ fn figures(queue: &QueueInfo) -> (String, Value) {
 
 /// The data for every page.
 fn common(queues: &[QueueInfo], servers: &[ServerInfo], now: Timestamp) -> Value {
-    let sum = |of: fn(&QueueInfo) -> u64| show::number(queues.iter().map(of).sum());
     let fleet = Fleet::of(servers, now);
+    let of_queues = TOTALS.map(|(_, key, figure)| (key, total(figure, queues)));
+    let of_servers = [
+        ("servers", fleet.servers as u64),
+        ("busy", fleet.busy as u64),
+        ("slots", fleet.slots as u64),
+    ];
+    let totals = of_queues.into_iter().chain(of_servers);
+    let totals: Map<_, _> = totals
+        .map(|(key, total)| (key.to_owned(), show::number(total).into()))
+        .collect();
     json!({
-        "totals": {
-            "pending": sum(|queue| queue.stats.count(TaskState::Pending)),
-            "succeeded": sum(|queue| queue.today.succeeded),
-            "failed": sum(|queue| queue.today.failed),
-            "servers": fleet.servers.to_string(),
-            "busy": fleet.busy.to_string(),
-            "slots": fleet.slots.to_string(),
-        },
+        "totals": totals,
         "versions": {
             "queues": version_of_queues(queues),
             "servers": version_of_servers(servers, now),

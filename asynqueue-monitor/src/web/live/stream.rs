@@ -79,15 +79,18 @@ pub(in crate::web) async fn stream(
 }
 
 impl Viewer {
-    /// Waits for the next snapshot and returns the changes since the last one that was sent.
+    /// Waits for the next poll. Returns the changes since the last snapshot that was sent, or why the poll failed.
     async fn next(&mut self) -> Option<String> {
         if self.last > 0 && self.every > 1 {
             tokio::time::sleep(Duration::from_secs(self.every - 1)).await;
         }
         let snapshot = loop {
             self.snapshots.changed().await.ok()?;
-            let snapshot = self.snapshots.borrow_and_update().clone();
-            if let Some(snapshot) = snapshot {
+            let poll = self.snapshots.borrow_and_update().clone();
+            if let Some(error) = poll.error {
+                return Some(json!({ "error": &*error }).to_string());
+            }
+            if let Some(snapshot) = poll.snapshot {
                 break snapshot;
             }
         };
@@ -97,6 +100,7 @@ impl Viewer {
             true => &snapshot.changes,
             false => &snapshot.all,
         });
+        update["age"] = json!(snapshot.at.elapsed().as_millis() as u64);
         let jobs = self.shared.jobs.shown();
         update["jobs"] = jobs.iter().map(|job| job.figures()).collect();
         update["versions"]["jobs"] = version_of_jobs(&jobs).into();

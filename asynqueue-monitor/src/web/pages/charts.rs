@@ -102,7 +102,7 @@ pub(crate) async fn show(view: View, Query(params): Query<Params>) -> Result<Mar
         (each_minute(&view, "charts", html! {
             (attempts(span, &bars))
             @if params.queue.is_none() { (table(&view, span, &sums)) }
-            @if sums.len() > ROWS { p.note { "Only the " (ROWS) " queues with the most failures are shown." } }
+            @if sums.len() > ROWS { p.note { "Only the " (show::number(ROWS as u64)) " queues with the most failures are shown." } }
             (gathered)
         }))
     }))

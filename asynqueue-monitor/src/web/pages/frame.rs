@@ -44,6 +44,7 @@ impl View {
                 }
                 body data-live=(self.links.page("live")) data-refresh=(self.settings.refresh) data-now=(self.now.as_millis()) {
                     header { (self.header()) }
+                    (stale())
                     main { h1 { (title) } (self.jobs()) (content) }
                     (keys())
                 }
@@ -86,13 +87,20 @@ impl View {
         html! {
             div id="jobs" data-fresh="jobs" data-version=(version_of_jobs(&jobs)) role="status" {
                 @for job in &jobs {
-                    form.notice method="post" action=(self.links.page(&format!("jobs/{}", job.id))) data-job=(job.id) {
+                    form.notice.error[job.has_failed()] method="post" action=(self.links.page(&format!("jobs/{}", job.id))) data-job=(job.id) {
                         span { (job.text()) } " "
                         @if let Some(offer) = job.offer().filter(|_| self.may_change()) { button { (offer) } }
                     }
                 }
             }
         }
+    }
+}
+
+/// A banner that the script shows while no updates arrive: the reason, and the age of the figures.
+fn stale() -> Markup {
+    html! {
+        p.error id="stale" role="alert" hidden { span {} " " span aria-hidden="true" {} }
     }
 }
 

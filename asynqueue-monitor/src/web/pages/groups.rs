@@ -29,7 +29,7 @@ pub(crate) async fn show(view: View) -> Result<Markup, Failed> {
                 tbody { @for group in groups.iter().take(MOST) { (row(&view, group)) } }
             } }
         }
-        @if is_cut(&groups) { p.note { "Only the first " (GROUPS) " groups due in each queue are shown, at most " (show::number(MOST as u64)) " in total." } }
+        @if is_cut(&groups) { p.note { "Only the first " (show::number(GROUPS as u64)) " groups due in each queue are shown, at most " (show::number(MOST as u64)) " in total." } }
     } }))
 }
 
@@ -39,7 +39,7 @@ fn row(view: &View, group: &GroupInfo) -> Markup {
         tr {
             th scope="row" {
                 @if group.name.is_empty() { "(unnamed)" } @else { (group.name) }
-                @if group.tries > 0 { " · failed " (group.tries) " ×" }
+                @if group.tries > 0 { " · failed " (show::number(group.tries.into())) " ×" }
             }
             td { a href=(tasks) { (group.queue) } }
             td { (group.event) }

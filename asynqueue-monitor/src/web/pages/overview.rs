@@ -2,10 +2,7 @@
 
 use std::{cmp::Reverse, collections::HashMap};
 
-use asynqueue_core::{
-    inspector::QueueInfo,
-    task::{Name, TaskState},
-};
+use asynqueue_core::{inspector::QueueInfo, task::Name};
 use axum::extract::Query;
 use maud::{Markup, html};
 use serde::Deserialize;
@@ -15,6 +12,7 @@ use super::{
     search,
 };
 use crate::web::{
+    figures::{COLUMNS, STATES, TOTALS, total},
     links::encoded,
     live::{Fleet, Snapshot},
     request::{Failed, View},
@@ -34,41 +32,6 @@ pub(crate) struct Params {
     #[serde(default)]
     after: usize,
 }
-
-/// A column of numbers: its label, its key in live updates and URLs, and its value.
-type Column = (&'static str, &'static str, fn(&QueueInfo) -> u64);
-
-const COLUMNS: [Column; 10] = [
-    ("Pending", "pending", |queue| {
-        queue.stats.count(TaskState::Pending)
-    }),
-    ("Active", "active", |queue| {
-        queue.stats.count(TaskState::Active)
-    }),
-    ("Scheduled", "scheduled", |queue| {
-        queue.stats.count(TaskState::Scheduled)
-    }),
-    ("Retry", "retry", |queue| {
-        queue.stats.count(TaskState::Retry)
-    }),
-    ("Archived", "archived", |queue| {
-        queue.stats.count(TaskState::Archived)
-    }),
-    ("Completed", "completed", |queue| {
-        queue.stats.count(TaskState::Completed)
-    }),
-    ("Latency", "latency", |queue| {
-        queue.stats.latency.as_millis() as u64
-    }),
-    ("Succeeded today", "succeeded", |queue| {
-        queue.today.succeeded
-    }),
-    ("Failed today", "failed", |queue| queue.today.failed),
-    ("Memory", "memory", |queue| queue.memory.unwrap_or_default()),
-];
-
-/// The number of columns that are states.
-const STATES: usize = 6;
 
 /// The number of queues on a page.
 const PAGE: usize = 100;
@@ -110,16 +73,15 @@ pub(crate) async fn show(view: View, Query(params): Query<Params>) -> Result<Mar
 }
 
 fn totals(view: &View, snapshot: &Snapshot) -> Markup {
-    let sum =
-        |figure: fn(&QueueInfo) -> u64| show::number(snapshot.queues.iter().map(figure).sum());
     let fleet = Fleet::of(&snapshot.servers, view.now);
+    let number = |count: usize| show::number(count as u64);
     html! {
         dl.figures {
-            div { dt { "Pending" } dd data-total="pending" { (sum(|queue| queue.stats.count(TaskState::Pending))) } }
-            div { dt { "Running" } dd { span data-total="busy" { (fleet.busy) } " of " span data-total="slots" { (fleet.slots) } } }
-            div { dt { "Servers" } dd data-total="servers" { (fleet.servers) } }
-            div { dt { "Succeeded today" } dd data-total="succeeded" { (sum(|queue| queue.today.succeeded)) } }
-            div { dt { "Failed today" } dd data-total="failed" { (sum(|queue| queue.today.failed)) } }
+            div { dt { "Servers" } dd data-total="servers" { (number(fleet.servers)) } }
+            div { dt { "Running" } dd { span data-total="busy" { (number(fleet.busy)) } " of " span data-total="slots" { (number(fleet.slots)) } } }
+            @for (title, key, figure) in TOTALS {
+                div { dt { (title) } dd data-total=(key) { (show::number(total(figure, &snapshot.queues))) } }
+            }
         }
     }
 }
@@ -146,7 +108,7 @@ fn attention(view: &View, snapshot: &Snapshot, top_failures: &HashMap<Name, Stri
                         }
                     }
                 } }
-                @if let Some(others @ 1..) = concerns.len().checked_sub(CONCERNS) { p.note { (others) " more not shown." } }
+                @if let Some(others @ 1..) = concerns.len().checked_sub(CONCERNS) { p.note { (show::number(others as u64)) " more not shown." } }
             }
         }
     }

@@ -58,27 +58,27 @@ fn section(view: &View, server: &ServerInfo, after: usize) -> Markup {
                     @if server.strict { "(strict priority)" }
                 }
                 dt { "Events" } dd { (server.events.iter().map(|event| event.as_str()).collect::<Vec<_>>().join(", ")) }
-                dt { "Running" } dd { (server.busy) " of " (server.concurrency) }
+                dt { "Running" } dd { (show::number(server.busy as u64)) " of " (show::number(server.concurrency as u64)) }
                 dt { "Finished" } dd { (show::number(server.finished)) " attempts" }
-                @if server.abandoned > 0 { dt { "Abandoned" } dd { (server.abandoned) " handlers blocking their threads past their timeout" } }
+                @if server.abandoned > 0 { dt { "Abandoned" } dd { (show::number(server.abandoned as u64)) " handlers blocking their threads past their timeout" } }
             }
             @if !server.running.is_empty() {
                 div.scroll { table {
                     thead { tr {
-                        th scope="col" { "Task" } th scope="col" { "Event" } th scope="col" { "Attempt" }
+                        th scope="col" { "Task" } th scope="col" { "Event" } th.number scope="col" { "Attempt" }
                         th scope="col" { "Started" } th scope="col" { "Deadline" }
                     } }
                     tbody { @for running in server.running.iter().take(RUNNING) {
                         tr {
                             td { a.id href=(view.links.task(&running.task)) { (running.task) } }
                             td { (running.event) }
-                            td.number { (running.attempt) }
+                            td.number { (show::number(running.attempt.into())) }
                             td { (view.time(running.started)) }
                             td { (view.time(running.deadline)) }
                         }
                     } }
                 } }
-                @if let Some(others @ 1..) = server.busy.checked_sub(RUNNING) { p.note { (others) " more not shown; they started later." } }
+                @if let Some(others @ 1..) = server.busy.checked_sub(RUNNING) { p.note { (show::number(others as u64)) " more not shown; they started later." } }
             }
         }
     }

@@ -1,6 +1,11 @@
 //! The nodes of the store, and the queues on each of them.
 
-use asynqueue_core::{broker::Node, task::Name};
+use std::time::Duration;
+
+use asynqueue_core::{
+    broker::Node,
+    task::{Name, Timestamp},
+};
 use maud::{Markup, html};
 
 use super::each_minute;
@@ -19,7 +24,7 @@ pub(crate) async fn show(view: View) -> Result<Markup, Failed> {
         div.scroll { table {
             thead { tr {
                 th scope="col" { "Address" } th scope="col" { "Role" } th scope="col" { "Version" }
-                th scope="col" { "Memory" } th scope="col" { "Slots" }
+                th.number scope="col" { "Memory" } th scope="col" { "Slots" }
             } }
             tbody { @for node in &nodes {
                 tr {
@@ -32,18 +37,36 @@ pub(crate) async fn show(view: View) -> Result<Markup, Failed> {
             } }
         } }
         (places(&view, &nodes, &queues))
-        @for node in nodes.iter().filter(|node| !node.info.is_empty()) { (node_info(node)) }
+        @for node in nodes.iter().filter(|node| !node.info.is_empty()) { (node_info(&view, node)) }
     };
     Ok(view.page("Storage", each_minute(&view, "storage", content)))
 }
 
 /// The details that a node reports, under their original names.
-fn node_info(node: &Node) -> Markup {
+fn node_info(view: &View, node: &Node) -> Markup {
     html! {
         section {
             h2 { (node.address) }
-            dl.node-info { @for (name, value) in &node.info { dt { code { (name) } } dd { (value) } } }
+            dl.node-info { @for (name, value) in &node.info {
+                div { dt { code { (name) } } dd { (detail(view, name, value)) } }
+            } }
         }
+    }
+}
+
+/// A detail with its unit, which the names of details imply. Texts and fractions stay as they are.
+fn detail(view: &View, name: &str, value: &str) -> Markup {
+    let Ok(number) = value.parse::<u64>() else {
+        return html! { (value) };
+    };
+    let seconds = Duration::from_secs(number);
+    html! {
+        @if name == "maxmemory" && number == 0 { "no limit" }
+        @else if name.contains("memory") || name.contains("bytes") { (show::bytes(number)) }
+        @else if name.ends_with("_seconds_ago") { (show::duration(seconds)) " ago" }
+        @else if name.ends_with("_seconds") { (show::duration(seconds)) }
+        @else if name.ends_with("_time") { (view.time(Timestamp::from_millis(number.saturating_mul(1_000)))) }
+        @else { (show::number(number)) }
     }
 }
 
@@ -56,7 +79,7 @@ fn places(view: &View, nodes: &[Node], queues: &[Name]) -> Markup {
     html! {
         @if !places.is_empty() {
             h2 { "Queue placement" }
-            @if places.len() > PLACES { p.note { "Only the first " (PLACES) " of " (places.len()) " queues are listed. The page of each queue also shows its location." } }
+            @if places.len() > PLACES { p.note { "Only the first " (show::number(PLACES as u64)) " of " (show::number(places.len() as u64)) " queues are listed. The page of each queue also shows its location." } }
             div.scroll { table {
                 thead { tr { th scope="col" { "Queue" } th scope="col" { "Location" } th scope="col" { "Node" } } }
                 tbody { @for (queue, place) in places.into_iter().take(PLACES) {

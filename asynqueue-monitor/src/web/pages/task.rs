@@ -91,7 +91,7 @@ fn outcome(view: &View, info: &TaskInfo) -> Markup {
             section {
                 h2 { "Progress" }
                 progress max=(progress.total) value=(progress.done) aria-label="Progress" {}
-                " " (progress.done) " of " (progress.total)
+                " " (show::number(progress.done)) " of " (show::number(progress.total))
                 @if !progress.note.is_empty() { ": " (progress.note) }
             }
         }
@@ -158,7 +158,7 @@ fn details(view: &View, info: &TaskInfo) -> Markup {
                 dt { "Worker" } dd { (lease.worker) ", lease expires " (view.time(lease.until)) }
             }
             dt { "Enqueued" } dd { (view.time(envelope.enqueued_at)) }
-            dt { "Failed attempts" } dd { (envelope.attempts) " of " (options.max_retry.saturating_add(1)) }
+            dt { "Failed attempts" } dd { (show::number(envelope.attempts.into())) " of " (show::number(options.max_retry.saturating_add(1).into())) }
             dt { "Timeout" } dd { (show::duration(options.timeout)) }
             @if let Some(deadline) = envelope.deadline { dt { "Deadline" } dd { (view.time(deadline)) } }
             @if let Some(expires) = envelope.expires_at() { dt { "Expires" } dd { (view.time(expires)) } }

@@ -36,7 +36,7 @@ pub(super) fn list(view: &View, contents: &Contents, filter: &str, order: Order)
         div id="tasks" data-fresh="tasks" data-version=(version_of_tasks(info)) data-queue=(info.name) {
             @if listing.tasks.is_empty() {
                 p.empty {
-                    @if next.is_some() { "None of these " (listing.scanned) " tasks match. More tasks remain." }
+                    @if next.is_some() { "None of these " (show::number(listing.scanned as u64)) " tasks match. More tasks remain." }
                     @else if filter.is_empty() { "No " (state.as_str()) " tasks." }
                     @else { "No matching tasks." }
                 }
@@ -65,7 +65,7 @@ fn table(view: &View, state: TaskState, tasks: &[TaskInfo]) -> Markup {
         table.tasks {
             thead { tr {
                 @if view.may_change() { th { input type="checkbox" data-all aria-label="Select all on this page"; } }
-                th scope="col" { "Task" } th scope="col" { "Event" } th scope="col" { "Attempts" }
+                th scope="col" { "Task" } th scope="col" { "Event" } th.number scope="col" { "Attempts" }
                 th scope="col" { "Enqueued" }
                 th scope="col" { (when_title(state)) }
                 th scope="col" { @if failed { "Failure" } @else { "Payload" } }
@@ -78,7 +78,7 @@ fn table(view: &View, state: TaskState, tasks: &[TaskInfo]) -> Markup {
                     }
                     td { a.id href=(view.links.task(&envelope.task_ref())) { (envelope.id) } }
                     td { (envelope.event) }
-                    td.number data-label="Attempts" { (envelope.attempts) }
+                    td.number data-label="Attempts" { (show::number(envelope.attempts.into())) }
                     td data-label="Enqueued" { (view.time(envelope.enqueued_at)) }
                     td data-label=(when_title(state)) { (when(view, task)) }
                     td.payload {
