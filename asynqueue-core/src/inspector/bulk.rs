@@ -1,5 +1,7 @@
 //! Actions on all tasks that match a filter.
 
+use std::time::Duration;
+
 use futures_util::{
     StreamExt,
     stream::{self, BoxStream},
@@ -7,9 +9,12 @@ use futures_util::{
 
 use super::{Action, ActionKind, ActionOutcome, ActionTarget, Filter, Inspector, action::CHUNK};
 use crate::{
-    broker::{BrokerError, Cursor, Page},
-    task::{Name, TaskState},
+    broker::{BrokerError, Cursor, Page, TaskInfo},
+    task::{Name, TaskState, Timestamp},
 };
+
+/// How far two programs' readings of the broker's clock may differ.
+const SKEW: Duration = Duration::from_secs(1);
 
 /// The progress of a bulk action.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,9 +44,9 @@ impl Inspector {
     /// one chunk, so the broker serves others in between and memory does not grow with the number of tasks. Each item
     /// is the progress so far. Dropping the stream stops the action.
     ///
-    /// It always ends: it changes about as many tasks as the state had at the start, even if others arrive, or changed
-    /// ones return, faster than it reads. An action that does not [apply](super::ActionKind::applies_to) to the state is
-    /// tried once for each task.
+    /// It always ends: it changes about as many tasks as were in the state at the start, even if others arrive, or
+    /// changed ones return, faster than it reads. An action that does not [apply](super::ActionKind::applies_to) to the
+    /// state is tried once for each task.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -78,8 +83,9 @@ impl Inspector {
             state,
             filter,
             next: None,
-            most: None,
+            start: None,
             done_before: 0,
+            scanned_before: 0,
             progress: BulkProgress::default(),
             has_ended: false,
         };
@@ -106,10 +112,12 @@ struct Bulk {
     /// Whether the list is read again until nothing is left to do.
     goes_again: bool,
     next: Option<Cursor>,
-    /// How many tasks were in the state at the start. Read with the first chunk.
-    most: Option<u64>,
+    /// When it started, and how many tasks were in the state. Read with the first chunk.
+    start: Option<(Timestamp, u64)>,
     /// How many tasks were done when the current pass started.
     done_before: u64,
+    /// How many tasks were read when the current pass started.
+    scanned_before: u64,
     progress: BulkProgress,
     has_ended: bool,
 }
@@ -129,21 +137,25 @@ impl Bulk {
             after: self.next.take(),
             limit: CHUNK,
         };
-        let place = page.after.clone();
         let inspector = &self.inspector;
-        let most = match self.most {
-            Some(most) => most,
+        let (started, most) = match self.start {
+            Some(start) => start,
             None => {
                 let queue = std::slice::from_ref(&self.queue);
                 let stats = inspector.broker.stats(queue).await?;
-                stats.iter().map(|stats| stats.count(self.state)).sum()
+                let most = stats.iter().map(|stats| stats.count(self.state)).sum();
+                (inspector.now(), most)
             }
         };
-        self.most = Some(most);
+        self.start = Some((started, most));
         let listing = inspector
             .list(&self.queue, self.state, &self.filter, page)
             .await?;
-        let tasks = listing.tasks.iter().map(|task| task.envelope.task_ref());
+        // Otherwise later ones would take the place of earlier ones that a number skipped.
+        let latest = started + SKEW;
+        let was_there = |task: &&TaskInfo| task.since.is_none_or(|since| since <= latest);
+        let tasks = listing.tasks.iter().filter(was_there);
+        let tasks = tasks.map(|task| task.envelope.task_ref());
         let outcomes = inspector
             .apply(&self.action, &tasks.collect::<Vec<_>>())
             .await?;
@@ -154,15 +166,13 @@ impl Bulk {
         self.progress.scanned += listing.scanned as u64;
         self.progress.done += done;
         self.progress.refused += outcomes.len() as u64 - done;
-        // If all tasks that were read are gone, the following ones have their places.
-        let moved_up = self.goes_again && done > 0 && done == listing.scanned as u64;
-        self.next = match listing.next {
-            Some(_) if moved_up => place,
-            next => next,
-        };
+        // Arriving tasks may lengthen the list as fast as it is read.
+        let is_read = self.progress.scanned - self.scanned_before >= 2 * most.max(CHUNK as u64);
+        self.next = listing.next.filter(|_| !is_read);
         if self.next.is_none() {
             let did_some = self.progress.done > self.done_before;
             self.done_before = self.progress.done;
+            self.scanned_before = self.progress.scanned;
             self.has_ended = !(self.goes_again && did_some);
         }
         // The rest has arrived since, or was already changed and has returned: a task that is run may fail or snooze

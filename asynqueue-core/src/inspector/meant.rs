@@ -36,7 +36,7 @@ pub(super) fn meant(term: &Term<'_>) -> String {
                 .map(|sign| format!("`{field}{sign}{value}`"));
             format!("expected {}", terms.collect::<Vec<_>>().join(" or "))
         }
-        None if term.operator == '=' => {
+        None if term.operator == '=' && !field.is_empty() => {
             let header = format!("`header.{}={value}`", term.field);
             format!("expected {}; for a header, {header}", all())
         }

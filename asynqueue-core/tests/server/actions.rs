@@ -10,6 +10,7 @@ use asynqueue_core::{
     producer::Producer,
     server::Server,
     task::{Aggregate, TaskRef, TaskState},
+    testing::TestClock,
 };
 use asynqueue_macros::Task;
 use futures_util::StreamExt;
@@ -141,7 +142,8 @@ async fn a_bulk_action_ends_although_tasks_arrive() {
         (TaskState::Pending, Duration::ZERO),
         (TaskState::Scheduled, AN_HOUR),
     ] {
-        let broker = MemoryBroker::new();
+        let clock = TestClock::default();
+        let broker = MemoryBroker::with_clock(clock.clone());
         let producer = Producer::new(broker.clone());
         let arrive = async |name: &str, after: Duration| {
             for n in 0..CHUNK {
@@ -159,6 +161,7 @@ async fn a_bulk_action_ends_although_tasks_arrive() {
         let mut done = 0;
         while let Some((chunk, progress)) = bulk.next().await {
             done = progress.unwrap().done;
+            clock.advance(Duration::from_secs(2));
             let later = if delay.is_zero() { 0 } else { chunk as u64 + 1 };
             arrive(&format!("new-{chunk}"), Duration::from_secs(later)).await;
         }
