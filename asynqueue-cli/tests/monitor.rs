@@ -5,9 +5,19 @@ use std::{
     process::{Child, Command, Output, Stdio},
 };
 
+use asynqueue::prelude::*;
+
+#[derive(Serialize, Deserialize, Task)]
+#[task(event = "email", queue = "mail")]
+struct Email {}
+
 fn monitor(args: &[&str]) -> Command {
+    monitor_of("memory:", args)
+}
+
+fn monitor_of(broker: &str, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_asynqueue"));
-    command.args(["monitor", "--broker", "memory:"]).args(args);
+    command.args(["monitor", "--broker", broker]).args(args);
     command.env_remove("ASYNQUEUE_MONITOR_PASSWORD");
     command
 }
@@ -87,7 +97,13 @@ fn it_refuses_to_serve_everyone_by_mistake() {
 
 #[tokio::test]
 async fn failed_logins_and_changes_are_logged_to_standard_error() {
-    let mut command = monitor(&["--listen", "127.0.0.1:0", "--username", "ada"]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = format!("sqlite://{}", folder.path().join("tasks.db").display());
+    let broker = asynqueue::connect(&file).await.expect("opened");
+    let email = Producer::new(broker).enqueue(Email {});
+    email.await.expect("accepted");
+    let args = ["--listen", "127.0.0.1:0", "--username", "ada"];
+    let mut command = monitor_of(&file, &args);
     command.env("ASYNQUEUE_MONITOR_PASSWORD", "secret");
     let (mut child, url) = start(command.stderr(Stdio::piped()));
     let client = reqwest::Client::new();
