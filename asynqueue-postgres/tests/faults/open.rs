@@ -42,11 +42,18 @@ impl Shop {
 
     /// Everything that servers and producers do with queue `q`.
     pub(crate) async fn everything_works(&self) {
-        let (broker, queues) = (&self.broker, [Name::from("q")]);
         for task in ["work-1", "work-2"] {
-            common::work(broker, task).await;
+            common::work(&self.broker, task).await;
         }
-        common::enqueue(broker, "retried").await.expect("accepted");
+        common::enqueue(&self.broker, "retried")
+            .await
+            .expect("accepted");
+        self.servers_work().await;
+    }
+
+    /// Everything that servers do with queue `q`, whose only task is `retried`.
+    pub(crate) async fn servers_work(&self) {
+        let (broker, queues) = (&self.broker, [Name::from("q")]);
         let leased = common::lease(broker, 1).await.expect("leased");
         let extended = broker.extend(&[leased[0].lease()], common::LIMIT).await;
         assert!(matches!(extended.expect("a call")[0], Ok(Extended::Yes)));
