@@ -100,8 +100,8 @@ async fn failed_logins_and_changes_are_logged_to_standard_error() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = format!("sqlite://{}", folder.path().join("tasks.db").display());
     let broker = asynqueue::connect(&file).await.expect("opened");
-    let email = Producer::new(broker).enqueue(Email {});
-    email.await.expect("accepted");
+    let producer = Producer::new(broker);
+    producer.enqueue(Email {}).await.expect("accepted");
     let args = ["--listen", "127.0.0.1:0", "--username", "ada"];
     let mut command = monitor_of(&file, &args);
     command.env("ASYNQUEUE_MONITOR_PASSWORD", "secret");
