@@ -297,7 +297,7 @@ scripts! {
 
     /// Counts tasks and their entries.
     check {
-        keys of QueueKeys: tasks pending meta gone stats locks lock_ends waiters lanes fired workers aggregating
+        keys of QueueKeys: tasks pending meta gone stats locks lock_ends waiters lanes workers aggregating
             grouped groups leases urgent active scheduled retry archived completed;
     }
 
