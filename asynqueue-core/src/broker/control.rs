@@ -6,7 +6,7 @@ use futures_util::stream::BoxStream;
 
 use std::sync::Arc;
 
-use super::{BrokerError, Lease, Move, TaskInfo};
+use super::{BrokerError, Lease, Move, Point, TaskInfo};
 use crate::{
     codec::CodecName,
     process::Progress,
@@ -75,6 +75,14 @@ pub trait Control: Send + Sync {
     ///
     /// When the broker cannot be reached.
     async fn report(&self, progress: Vec<(Lease, Progress)>) -> Result<(), BrokerError>;
+
+    /// Adds figures over time, at most [`Point::MAX_CALL`](super::Point::MAX_CALL) points. Each point is added in one
+    /// step to the one with its series, time, group and key.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached. Each point may or may not have been added.
+    async fn add_points(&self, points: Vec<Point>) -> Result<(), BrokerError>;
 
     /// Pauses or resumes leasing from queues. Active tasks continue.
     ///

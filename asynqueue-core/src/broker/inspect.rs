@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Apart, ArchiveStats, BrokerError, Version, is_archive_nearly_full};
+use super::{Apart, ArchiveStats, BrokerError, Point, PointQuery, Version, is_archive_nearly_full};
 use crate::{
     process::Progress,
     task::{Attempt, Envelope, Failure, Name, TaskRef, TaskState, Timestamp},
@@ -40,6 +40,13 @@ pub trait Inspect: Send + Sync {
         queues: &[Name],
         since: Timestamp,
     ) -> Result<Vec<Vec<HourStats>>, BrokerError>;
+
+    /// Figures over time, by time, group and key. Points that are older than [kept](super::Series::kept) are left out.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    async fn points(&self, query: &PointQuery) -> Result<Vec<Point>, BrokerError>;
 
     /// The approximate memory of each queue in bytes, in the order given. `None` if the storage does not report it.
     ///

@@ -41,6 +41,7 @@ mod inspect;
 pub mod kit;
 mod lease;
 mod outboxes;
+mod points;
 mod schedules;
 mod store;
 mod subscriptions;
@@ -66,6 +67,7 @@ pub use self::{
     inspect::{Cursor, HourStats, Inspect, LeaseInfo, Node, Page, QueueStats, TaskInfo, TaskPage},
     lease::{Extended, Lease, LeaseRequest, LeaseToken, Leased, Outcome, Settled, Settlement},
     outboxes::{OutboxAction, OutboxInfo, OutboxRequest},
+    points::{Counts, Point, PointQuery, Series},
     schedules::{
         CLOCK_TOLERANCE, DueSchedules, Fire, FireOutcome, MissedTicks, ScheduleEntry,
         ScheduleEvent, ScheduleSwap, Schedules, Tick,

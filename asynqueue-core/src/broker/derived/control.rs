@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     broker::{
-        BrokerError, CancelOutcome, Change, Control, Edit, Edited, Finished, Lease, Move,
+        BrokerError, CancelOutcome, Change, Control, Edit, Edited, Finished, Lease, Move, Point,
         Replacement, Signals, Store,
     },
     process::Progress,
@@ -25,6 +25,7 @@ impl<S: Store> Control for S {
         fn pass_on(['life1] queue: Name) -> ();
         fn finished(['life1] task: TaskRef) -> Finished;
         fn report(progress: Vec<(Lease, Progress)>) -> ();
+        fn add_points(points: Vec<Point>) -> ();
         fn set_paused(['life1] queues: [Name], paused: bool) -> ();
         fn delete_queue(['life1] queue: Name, force: bool) -> bool;
         fn ping() -> ();

@@ -2,7 +2,10 @@
 
 use super::as_stored;
 use crate::{
-    broker::{BrokerError, HourStats, Inspect, Node, Page, QueueStats, Store, TaskInfo, TaskPage},
+    broker::{
+        BrokerError, HourStats, Inspect, Node, Page, Point, PointQuery, QueueStats, Store,
+        TaskInfo, TaskPage,
+    },
     task::{Name, TaskRef, TaskState, Timestamp},
 };
 
@@ -11,6 +14,7 @@ impl<S: Store> Inspect for S {
         fn queues() -> Vec<Name>;
         fn stats(['life1] queues: [Name]) -> Vec<QueueStats>;
         fn history(['life1] queues: [Name], since: Timestamp) -> Vec<Vec<HourStats>>;
+        fn points(['life1] query: PointQuery) -> Vec<Point>;
         fn memory(['life1] queues: [Name]) -> Vec<Option<u64>>;
         fn nodes() -> Vec<Node>;
         fn tasks(['life1] tasks: [TaskRef]) -> Vec<Option<TaskInfo>>;
