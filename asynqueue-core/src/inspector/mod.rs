@@ -3,6 +3,7 @@
 mod action;
 mod again;
 mod bulk;
+mod events;
 mod filter;
 mod kind;
 mod meant;

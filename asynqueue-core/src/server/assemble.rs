@@ -20,6 +20,7 @@ use super::{
     queues::QueueSet,
     quiet::Quiet,
     running::Slots,
+    statistics::Statistics,
 };
 #[cfg(feature = "metrics")]
 use crate::layer::MetricsLayer;
@@ -53,6 +54,7 @@ impl ServerBuilder {
             .map(|(name, process)| (process.event().clone(), name.clone()))
             .collect();
         let registry = self.registry()?;
+        let statistics = Statistics::new(registry.events());
         let settings = self.settings;
         let threads = settings.concurrency;
         let provided = Provided {
@@ -84,6 +86,7 @@ impl ServerBuilder {
             stopping: CancellationToken::new(),
             stopped: CancellationToken::new(),
             counters: Counters::default(),
+            statistics,
             meter: ServerMeter::default(),
             settings,
         };

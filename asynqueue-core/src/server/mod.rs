@@ -49,6 +49,7 @@ mod settings;
 mod settle;
 mod shutdown;
 mod signals;
+mod statistics;
 mod subscribing;
 mod watch;
 
@@ -72,7 +73,7 @@ pub(crate) use self::outcome::guarded;
 use self::{
     admission::Unhandled, aggregate::Aggregator, archived::HookCalls, heartbeat::LeaseChecks,
     inbox::Inbox, keeper::Keeper, outbox::Outbox, queues::QueueSet, quiet::Quiet, running::Slots,
-    settings::Settings, shutdown::LAST_HOOKS,
+    settings::Settings, shutdown::LAST_HOOKS, statistics::Statistics,
 };
 #[cfg(feature = "config")]
 pub(crate) use self::{
@@ -169,6 +170,7 @@ struct Shared {
     /// Cancelled when everything stops.
     stopped: CancellationToken,
     counters: Counters,
+    statistics: Statistics,
     meter: ServerMeter,
 }
 
