@@ -91,9 +91,13 @@ pub async fn only_points_of_the_requested_time_and_key_are_returned(harness: &dy
     query.until = at;
     assert_eq!(read(&store, &query).await, points[1..2]);
     let mut query = all(SERIES);
-    query.only = Some(("q".into(), "a".into()));
+    query.key = Some("a".into());
     assert_eq!(read(&store, &query).await, points);
-    query.only = Some(("other".into(), "a".into()));
+    query.group = Some("q".into());
+    assert_eq!(read(&store, &query).await, points);
+    query.key = None;
+    assert_eq!(read(&store, &query).await.len(), 4);
+    query.group = Some("other".into());
     assert_eq!(read(&store, &query).await, []);
     assert_eq!(read(&store, &all(Series::FailureHours)).await.len(), 1);
     assert_eq!(read(&store, &all(Series::EventMinutes)).await, []);
@@ -118,7 +122,8 @@ pub async fn names_of_points_of_any_text_do_not_collide(harness: &dyn StoreHarne
     assert_eq!(read(&store, &all(SERIES)).await, points);
     for (group, key) in names {
         let mut query = all(SERIES);
-        query.only = Some((group.into(), key.into()));
+        query.group = Some(group.into());
+        query.key = Some(key.into());
         let found = read(&store, &query).await;
         assert_eq!(found, [point(at, group, key, &[(0, 1)])]);
     }
@@ -152,7 +157,8 @@ pub async fn keys_beyond_the_maximum_of_a_group_are_added_to_the_rest(harness: &
     assert!(found.contains(&(Some("k000".into()), 2)), "{found:?}");
     assert_eq!(found.iter().filter(|(key, _)| key.is_none()).count(), 2);
     let mut rest = all(SERIES);
-    rest.only = Some(("full".into(), Point::REST));
+    rest.group = Some("full".into());
+    rest.key = Some(Point::REST);
     assert_eq!(read(&store, &rest).await[0].note, "");
 }
 

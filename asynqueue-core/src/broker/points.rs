@@ -14,7 +14,7 @@ const DAY: Duration = Duration::from_secs(24 * 3_600);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Series {
-    /// The attempts of each event, by the minute. The key is the event.
+    /// The attempts of each event, by the minute. The group is the queue, and the key is the event.
     EventMinutes,
     /// The attempts of each event, by the hour.
     EventHours,
@@ -170,18 +170,27 @@ pub struct PointQuery {
     pub from: Timestamp,
     /// Points start before this time.
     pub until: Timestamp,
-    /// Only those of this group and key. `None`: of all.
-    pub only: Option<(Name, Name)>,
+    /// Only those of this group. `None`: of all.
+    pub group: Option<Name>,
+    /// Only those of this key. `None`: of all.
+    pub key: Option<Name>,
 }
 
 impl PointQuery {
+    /// Whether it asks for points of this group and key.
+    pub fn includes(&self, group: &Name, key: &Name) -> bool {
+        self.group.as_ref().is_none_or(|wanted| wanted == group)
+            && self.key.as_ref().is_none_or(|wanted| wanted == key)
+    }
+
     /// The points of a series from the span that includes `from`, until now.
     pub fn since(series: Series, from: Timestamp) -> Self {
         Self {
             series,
             from: series.start_of(from),
             until: Timestamp::MAX,
-            only: None,
+            group: None,
+            key: None,
         }
     }
 }

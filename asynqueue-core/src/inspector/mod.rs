@@ -20,6 +20,7 @@ pub use self::{
     action::{Action, ActionOutcome},
     again::AgainError,
     bulk::BulkProgress,
+    events::Course,
     filter::{Filter, InvalidFilter},
     kind::{ActionKind, ActionTarget, UnknownAction},
     queues::{QueueError, QueueInfo},

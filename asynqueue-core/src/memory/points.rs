@@ -60,10 +60,7 @@ impl Points {
         let first = query.from.max(series.kept_since(now));
         let found = self.0.range((series, first, NO_NAME, NO_NAME)..);
         let found = found.take_while(|((s, at, ..), _)| *s == series && *at < query.until);
-        let found = found.filter(|((_, _, group, key), _)| {
-            let only = query.only.as_ref();
-            only.is_none_or(|(of, one)| (of, one) == (group, key))
-        });
+        let found = found.filter(|((_, _, group, key), _)| query.includes(group, key));
         let point =
             |((series, at, group, key), (counts, note)): (&Place, &(Counts, Bytes))| Point {
                 series: *series,

@@ -54,7 +54,6 @@ impl ServerBuilder {
             .map(|(name, process)| (process.event().clone(), name.clone()))
             .collect();
         let registry = self.registry()?;
-        let statistics = Statistics::new(registry.events());
         let settings = self.settings;
         let threads = settings.concurrency;
         let provided = Provided {
@@ -86,7 +85,7 @@ impl ServerBuilder {
             stopping: CancellationToken::new(),
             stopped: CancellationToken::new(),
             counters: Counters::default(),
-            statistics,
+            statistics: Statistics::default(),
             meter: ServerMeter::default(),
             settings,
         };

@@ -1,6 +1,6 @@
 //! Adding what this server has counted to the broker's statistics.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use super::Shared;
 use crate::{
@@ -8,7 +8,6 @@ use crate::{
     process::Context,
     statistics::{Collector, Started},
     sync::Mutex,
-    task::Name,
 };
 
 /// How often figures are added. Nothing is sent if there are none.
@@ -18,7 +17,7 @@ const INTERVAL: Duration = Duration::from_secs(10);
 const MAX_UNSENT: usize = 3_000;
 
 /// What this server counts.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Statistics {
     events: Collector,
     /// Points that could not be added.
@@ -26,15 +25,8 @@ pub(super) struct Statistics {
 }
 
 impl Statistics {
-    pub(super) fn new(events: &BTreeSet<Name>) -> Self {
-        Self {
-            events: Collector::new(events),
-            unsent: Mutex::default(),
-        }
-    }
-
     /// Counts an attempt that starts.
-    pub(super) fn start(&self, context: &Context) -> Started<'_> {
+    pub(super) fn start(&self, context: &Context) -> Started {
         self.events.start(context)
     }
 

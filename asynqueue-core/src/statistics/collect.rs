@@ -1,27 +1,36 @@
 //! Counting attempts in a server, until their figures are added to the broker.
 
 use std::{
-    collections::{BTreeSet, HashMap},
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Histogram, slot};
+use super::{Histogram, SERIES, slot};
 use crate::{
     broker::{Counts, Outcome, Point, Series, Settled, Settlement},
     process::Context,
+    sync::RwLock,
     task::{FailureKind, Name, Timestamp},
 };
 
 const BUCKETS: usize = Histogram::BUCKETS as usize;
 
-/// The attempts of each event that the server has a handler for. Counting takes no lock: a few atomic additions for each
-/// attempt.
-#[derive(Debug)]
-pub(crate) struct Collector(HashMap<Name, Tally>);
+/// The most pairs of a queue and an event that are counted between two times that the figures are taken.
+const MAX_TALLIES: usize = 2_000;
+
+/// The attempts of each event in each queue. Counting takes a shared lock and a few atomic additions for each attempt.
+#[derive(Debug, Default)]
+pub(crate) struct Collector(RwLock<Tallies>);
+
+/// By queue and event.
+type Tallies = HashMap<Name, HashMap<Name, Arc<Tally>>>;
 
 /// Numbers since they were taken last.
 #[derive(Debug)]
@@ -42,15 +51,15 @@ impl Default for Tally {
 }
 
 /// A running attempt.
-pub(crate) struct Started<'a> {
-    tally: Option<&'a Tally>,
+pub(crate) struct Started {
+    tally: Option<Arc<Tally>>,
     at: Instant,
 }
 
-impl Started<'_> {
+impl Started {
     /// Counts the time that the handler ran.
     pub(crate) fn end(self) {
-        if let Some(tally) = self.tally {
+        if let Some(tally) = &self.tally {
             measure(&tally.running, self.at.elapsed());
         }
     }
@@ -61,15 +70,24 @@ fn measure(buckets: &[AtomicU64; BUCKETS], time: Duration) {
 }
 
 impl Collector {
-    pub(crate) fn new(events: &BTreeSet<Name>) -> Self {
-        let tallies = events.iter().map(|event| (event.clone(), Tally::default()));
-        Self(tallies.collect())
+    /// `None` if there are too many.
+    fn of(&self, queue: &Name, event: &Name) -> Option<Arc<Tally>> {
+        let known = |tallies: &Tallies| tallies.get(queue)?.get(event).cloned();
+        if let Some(tally) = known(&self.0.read()) {
+            return Some(tally);
+        }
+        let mut tallies = self.0.write();
+        if tallies.values().map(HashMap::len).sum::<usize>() >= MAX_TALLIES {
+            return known(&tallies);
+        }
+        let of_queue = tallies.entry(queue.clone()).or_default();
+        Some(Arc::clone(of_queue.entry(event.clone()).or_default()))
     }
 
     /// Counts an attempt that starts.
-    pub(crate) fn start(&self, context: &Context) -> Started<'_> {
-        let tally = self.0.get(context.event());
-        if let Some(tally) = tally {
+    pub(crate) fn start(&self, context: &Context) -> Started {
+        let tally = self.of(context.queue(), context.event());
+        if let Some(tally) = &tally {
             tally.count(slot::STARTED);
             if let Some(waited) = context.waited() {
                 measure(&tally.waiting, waited);
@@ -84,7 +102,8 @@ impl Collector {
     /// Counts the outcomes that the broker has recorded.
     pub(crate) fn settled<'s>(&self, outcomes: impl Iterator<Item = (&'s Settlement, Settled)>) {
         for (settlement, settled) in outcomes {
-            if let Some(tally) = self.0.get(&settlement.envelope.event) {
+            let task = &settlement.envelope;
+            if let Some(tally) = self.of(&task.queue, &task.event) {
                 tally.settled(settlement, settled);
             }
         }
@@ -93,23 +112,32 @@ impl Collector {
     /// Takes the figures, as points of the minute, the hour and the day at this time.
     pub(crate) fn take(&self, at: Timestamp) -> Vec<Point> {
         let mut points = Vec::new();
-        for (event, tally) in &self.0 {
-            let counts = tally.take();
-            if counts.iter().next().is_none() {
-                continue;
-            }
-            for series in [Series::EventMinutes, Series::EventHours, Series::EventDays] {
-                points.push(Point {
-                    series,
-                    at: series.start_of(at),
-                    group: Name::from_static(""),
-                    key: event.clone(),
-                    counts: counts.clone(),
-                    note: Bytes::new(),
-                });
-            }
+        let mut tallies = self.0.write();
+        for (queue, of_queue) in tallies.iter_mut() {
+            of_queue.retain(|event, tally| {
+                let counts = tally.take();
+                let was_used = counts.iter().next().is_some();
+                if was_used {
+                    let point = |series| point(series, at, queue, event, &counts);
+                    points.extend(SERIES.map(point));
+                }
+                // An attempt that runs has a share.
+                was_used || Arc::strong_count(tally) > 1
+            });
         }
+        tallies.retain(|_, of_queue| !of_queue.is_empty());
         points
+    }
+}
+
+fn point(series: Series, at: Timestamp, queue: &Name, event: &Name, counts: &Counts) -> Point {
+    Point {
+        series,
+        at: series.start_of(at),
+        group: queue.clone(),
+        key: event.clone(),
+        counts: counts.clone(),
+        note: Bytes::new(),
     }
 }
 

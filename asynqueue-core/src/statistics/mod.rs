@@ -14,6 +14,11 @@ pub use self::{
     histogram::Histogram,
     span::{InvalidSpan, Span},
 };
+use crate::broker::Series;
+
+/// The series of events: by the minute, the hour and the day.
+pub(crate) const SERIES: [Series; 3] =
+    [Series::EventMinutes, Series::EventHours, Series::EventDays];
 
 /// The slots of [counts](crate::broker::Counts) in the series of events.
 mod slot {

@@ -24,7 +24,9 @@ async fn run(job: Payload<Job>, ctx: Context) -> Result<(), TaskError> {
 }
 
 async fn stats_of(broker: &MemoryBroker, event: &str) -> EventStats {
-    let stats = Inspector::new(broker.clone()).event_stats(Span::Hour).await;
+    let stats = Inspector::new(broker.clone())
+        .event_stats(None, Span::Hour)
+        .await;
     stats.unwrap().remove(event).unwrap_or_default()
 }
 
@@ -81,8 +83,12 @@ async fn figures_of_two_servers_are_added_up() {
         let course = inspector.event_course(&"job".into(), span).await.unwrap();
         let succeeded: u64 = course.iter().map(|(_, stats)| stats.succeeded).sum();
         assert_eq!(succeeded, 2, "{span}");
-        let all = inspector.event_stats(span).await.unwrap();
+        let all = inspector.event_stats(None, span).await.unwrap();
         assert_eq!(all["job"].succeeded, 2, "{span}");
+        let queue = inspector.course(Some(&"default".into()), span).await;
+        assert_eq!(queue.unwrap(), course, "{span}");
+        let other = inspector.course(Some(&"other".into()), span).await;
+        assert_eq!(other.unwrap(), [], "{span}");
     }
 }
 

@@ -9,19 +9,16 @@ use tokio_postgres::Row;
 
 use super::PostgresBroker;
 use crate::sql::{
-    Call,
+    Call, Value,
     values::{blobs, ints, long, longs, shorts, text, texts, time, timestamp},
 };
 
 const ADD: &str =
     "select asynqueue.add_points($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
 
-/// All of them, or those of one group and key.
 const READ: &str = "select at, part, key, slots, numbers, note from asynqueue.point \
-     where series = $1 and at >= $2 and at < $3 order by at, part, key";
-
-const READ_ONE: &str = "select at, part, key, slots, numbers, note from asynqueue.point \
-     where series = $1 and at >= $2 and at < $3 and part = $4 and key = $5 order by at";
+     where series = $1 and at >= $2 and at < $3 and part = coalesce($4, part) and key = coalesce($5, key) \
+     order by at, part, key";
 
 impl PostgresBroker {
     pub(super) async fn add_to_points(&self, points: Vec<Point>) -> Result<(), BrokerError> {
@@ -71,19 +68,15 @@ impl PostgresBroker {
     pub(super) async fn read_points(&self, query: &PointQuery) -> Result<Vec<Point>, BrokerError> {
         let series = query.series;
         let from = query.from.max(series.kept_since(self.link().now()));
-        let mut values = vec![
+        let some = |name: &Option<Name>| Value::Text(name.as_ref().map(Name::to_string));
+        let values = [
             text(series.as_str()),
             long(time(from)),
             long(time(query.until)),
+            some(&query.group),
+            some(&query.key),
         ];
-        let sql = match &query.only {
-            None => READ,
-            Some((group, key)) => {
-                values.extend([text(group), text(key)]);
-                READ_ONE
-            }
-        };
-        let rows = self.link().call(&Call::new(sql, values)).await?;
+        let rows = self.link().call(&Call::new(READ, values)).await?;
         Ok(rows.iter().map(|row| point(series, row)).collect())
     }
 }

@@ -101,20 +101,20 @@ impl RedisBroker {
         at: Timestamp,
     ) -> Result<Vec<Point>, BrokerError> {
         let hash = keys::points(&self.0.prefix, query.series, at);
-        let fields = match &query.only {
-            None => self.hash(&hash).await?,
-            Some((group, key)) => {
+        let fields = match (&query.group, &query.key) {
+            (Some(group), Some(key)) => {
                 let field = format!("{}:{group}{key}", group.len());
                 let mut command = redis::cmd("HGET");
                 command.arg(&hash).arg(&field);
                 let value = reply::some_bytes(self.command(&command).await?)?;
                 value.map(|value| (field, value)).into_iter().collect()
             }
+            _ => self.hash(&hash).await?,
         };
         let fields = fields.into_iter();
-        let mut points: Vec<_> = fields
-            .filter_map(|(field, value)| read(query.series, at, &field, &value))
-            .collect();
+        let points = fields.filter_map(|(field, value)| read(query.series, at, &field, &value));
+        let points = points.filter(|point| query.includes(&point.group, &point.key));
+        let mut points: Vec<_> = points.collect();
         points.sort_unstable_by(|a, b| (&a.group, &a.key).cmp(&(&b.group, &b.key)));
         Ok(points)
     }

@@ -26,10 +26,8 @@ const PUT: &str = "insert into asynqueue_point values (?1, ?2, ?3, ?4, ?5, ?6) \
 const FORGET: &str = "delete from asynqueue_point where series = ?1 and at < ?2";
 
 const READ: &str = "select at, part, key, counts, note from asynqueue_point \
-     where series = ?1 and at >= ?2 and at < ?3 order by at, part, key";
-
-const READ_ONE: &str = "select at, part, key, counts, note from asynqueue_point \
-     where series = ?1 and at >= ?2 and at < ?3 and part = ?4 and key = ?5 order by at";
+     where series = ?1 and at >= ?2 and at < ?3 and part = coalesce(?4, part) and key = coalesce(?5, key) \
+     order by at, part, key";
 
 impl SqliteBroker {
     pub(super) async fn add_to_points(&self, points: Vec<Point>) -> Result<(), BrokerError> {
@@ -53,21 +51,11 @@ impl SqliteBroker {
             let series = query.series;
             let from = millis(query.from.max(series.kept_since(view.now)));
             let until = millis(query.until);
-            let point = |row: &Row<'_>| point(series, row);
-            let found = match &query.only {
-                None => {
-                    let mut all = view.db.prepare_cached(READ)?;
-                    all.query_map(params![series.as_str(), from, until], point)?
-                        .collect::<Result<_, _>>()?
-                }
-                Some((group, key)) => {
-                    let (group, key) = (group.as_str(), key.as_str());
-                    let mut one = view.db.prepare_cached(READ_ONE)?;
-                    one.query_map(params![series.as_str(), from, until, group, key], point)?
-                        .collect::<Result<_, _>>()?
-                }
-            };
-            Ok(found)
+            let (group, key) = (query.group.as_deref(), query.key.as_deref());
+            let mut found = view.db.prepare_cached(READ)?;
+            let values = params![series.as_str(), from, until, group, key];
+            let found = found.query_map(values, |row| point(series, row))?;
+            Ok(found.collect::<Result<_, _>>()?)
         };
         self.link().read(read).await
     }
