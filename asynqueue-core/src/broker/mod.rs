@@ -41,6 +41,7 @@ mod inspect;
 pub mod kit;
 mod lease;
 mod outboxes;
+mod pauses;
 mod schedules;
 mod store;
 mod subscriptions;
@@ -66,6 +67,7 @@ pub use self::{
     inspect::{Cursor, HourStats, Inspect, LeaseInfo, Node, Page, QueueStats, TaskInfo, TaskPage},
     lease::{Extended, Lease, LeaseRequest, LeaseToken, Leased, Outcome, Settled, Settlement},
     outboxes::{OutboxAction, OutboxInfo, OutboxRequest},
+    pauses::{Pausable, Pause},
     schedules::{
         CLOCK_TOLERANCE, DueSchedules, Fire, FireOutcome, MissedTicks, ScheduleEntry,
         ScheduleEvent, ScheduleSwap, Schedules, Tick,

@@ -8,7 +8,7 @@ use super::{
     MAX_CHUNK,
     declared::{self, Removals, SCHEDULES},
     entry::{self, Kept},
-    fire, nothing,
+    fire, nothing, pauses,
     records::as_read,
 };
 use crate::{
@@ -274,8 +274,12 @@ fn plan(
         });
     };
     let leaves = kept.stored.known.queue != new.template.queue;
+    let mut set = vec![kept.replaced_by(new)?];
+    if kept.is_paused() && !new.paused {
+        set.push(pauses::removed_of_schedule(name));
+    }
     Ok(Plan::Try {
-        set: vec![kept.replaced_by(new)?],
+        set,
         done: true,
         forgotten: leaves.then(|| ticks_of(name, &kept)),
     })
