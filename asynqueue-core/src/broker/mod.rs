@@ -40,6 +40,7 @@ mod inspect;
 #[doc(hidden)]
 pub mod kit;
 mod lease;
+mod limits;
 mod outboxes;
 mod pauses;
 mod schedules;
@@ -66,6 +67,7 @@ pub use self::{
     import::{Apart, Import, Imported, TaskPlace, Totals},
     inspect::{Cursor, HourStats, Inspect, LeaseInfo, Node, Page, QueueStats, TaskInfo, TaskPage},
     lease::{Extended, Lease, LeaseRequest, LeaseToken, Leased, Outcome, Settled, Settlement},
+    limits::{LimitInfo, LimitKind, QueueUse},
     outboxes::{OutboxAction, OutboxInfo, OutboxRequest},
     pauses::{Pausable, Pause},
     schedules::{
