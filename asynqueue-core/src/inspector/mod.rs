@@ -14,6 +14,7 @@ mod redact;
 mod schedules;
 mod tasks;
 mod view;
+mod why;
 
 use std::fmt;
 
@@ -27,6 +28,7 @@ pub use self::{
     queues::{QueueError, QueueInfo},
     tasks::{FindError, Listing},
     view::Viewer,
+    why::{Cause, Delay, Estimate, QueueWait, Taker, TakerState, TaskWait, Turn},
 };
 use crate::{
     broker::{
