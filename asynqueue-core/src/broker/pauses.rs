@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     inspector::Actor,
-    task::{Name, Timestamp},
+    task::{Name, Timestamp, cut},
 };
 
 /// What can be paused.
@@ -42,6 +42,8 @@ pub struct Pause {
 }
 
 impl Pause {
+    const MAX_REASON: usize = 500;
+
     /// A pause since `since`, by nobody known and without a reason.
     pub fn new(since: Timestamp) -> Self {
         Self {
@@ -58,10 +60,12 @@ impl Pause {
         self
     }
 
-    /// Sets the reason. An empty one counts as none.
+    /// Sets the reason, cut to 500 bytes. An empty one counts as none.
     #[must_use]
     pub fn because(mut self, reason: impl Into<String>) -> Self {
-        self.reason = Some(reason.into()).filter(|reason| !reason.trim().is_empty());
+        let mut reason = reason.into().trim().to_owned();
+        cut(&mut reason, Self::MAX_REASON);
+        self.reason = Some(reason).filter(|reason| !reason.is_empty());
         self
     }
 }

@@ -11,6 +11,8 @@ mod text;
 
 use std::time::Duration;
 
+use futures_util::future::try_join;
+
 use self::task::{Known, turn};
 pub use self::{
     cause::{Cause, Delay, Estimate, Turn},
@@ -98,8 +100,7 @@ impl Inspector {
 
     async fn scene(&self, queue: &Name) -> Result<(QueueStats, Vec<ServerInfo>), BrokerError> {
         let queues = std::slice::from_ref(queue);
-        let (stats, servers) =
-            futures_util::try_join!(self.broker.stats(queues), self.broker.servers())?;
+        let (stats, servers) = try_join(self.broker.stats(queues), self.broker.servers()).await?;
         let missing = || BrokerError::protocol("the result for a queue is missing");
         let stats = stats.into_iter().next().ok_or_else(missing)?;
         Ok((stats, servers))
@@ -129,10 +130,11 @@ impl Inspector {
         let page = Page::first(COUNTED);
         let since = now - Duration::from_millis(HourStats::MILLIS);
         let queues = std::slice::from_ref(queue);
-        let (page, history) = futures_util::try_join!(
+        let (page, history) = try_join(
             self.broker.list(queue, TaskState::Pending, page),
-            self.broker.history(queues, since)
-        )?;
+            self.broker.history(queues, since),
+        )
+        .await?;
         let id = &task.envelope.id;
         let place = page.tasks.iter().position(|one| one.envelope.id == *id);
         let (ahead, is_exact) = match place {
