@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// The asynqueue command line: serve the web monitor, benchmark a broker, move tasks to another broker.
+/// The asynqueue command line: serve the web monitor, show why tasks wait, benchmark a broker, move tasks to another broker.
 #[derive(Debug, Parser)]
 #[command(name = "asynqueue", version)]
 struct Cli {
