@@ -6,7 +6,7 @@ use futures_util::stream::BoxStream;
 
 use std::sync::Arc;
 
-use super::{BrokerError, Lease, Move, Point, TaskInfo};
+use super::{BrokerError, Lease, Move, Pausable, Pause, Point, TaskInfo};
 use crate::{
     codec::CodecName,
     process::Progress,
@@ -90,6 +90,14 @@ pub trait Control: Send + Sync {
     ///
     /// When the broker cannot be reached.
     async fn set_paused(&self, queues: &[Name], paused: bool) -> Result<(), BrokerError>;
+
+    /// Records who paused queues or schedule entries, when and why. It replaces an earlier record. Resuming or deleting
+    /// a queue or an entry removes its record.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    async fn record_pauses(&self, of: &[Pausable], pause: &Pause) -> Result<(), BrokerError>;
 
     /// Deletes tasks that are not active. The result for each is `true` if the task no longer exists, and `false` if it
     /// is active.

@@ -67,6 +67,8 @@ impl ServerBuilder {
             provided: Arc::new(provided),
             queue_names: queues.names(),
             weights: queues.weights(),
+            queue_limits: queues.limits(),
+            version: self.version,
             strict: self.strict,
             aggregators: self.aggregators,
             subscribers,

@@ -51,6 +51,7 @@ mod shutdown;
 mod signals;
 mod statistics;
 mod subscribing;
+mod usage;
 mod watch;
 
 use std::{
@@ -142,6 +143,10 @@ struct Shared {
     provided: Arc<Provided>,
     queue_names: Vec<Name>,
     weights: Vec<(Name, u32)>,
+    /// The limit of each queue, in their order.
+    queue_limits: Vec<Option<usize>>,
+    /// The version of the program.
+    version: Option<String>,
     strict: bool,
     aggregators: Vec<Aggregator>,
     /// Event and name of each subscriber.

@@ -12,3 +12,4 @@ mod script;
 mod sqlite;
 mod stale;
 mod system;
+mod why;

@@ -14,3 +14,4 @@ mod pages;
 mod prometheus;
 mod site;
 mod storage;
+mod why;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    declared,
+    declared, pauses,
     records::{Record, as_read, decode, encode, readable},
 };
 use crate::{
@@ -125,6 +125,10 @@ impl Kept {
         self.stored.known.due()
     }
 
+    pub(super) fn is_paused(&self) -> bool {
+        self.stored.known.paused
+    }
+
     /// The guard under which the queue remembers the last tick.
     pub(super) fn guard(&self, name: &Name) -> Name {
         format!("{name}\n{:x}", self.stored.known.generation).into()
@@ -148,10 +152,12 @@ fn put(name: &Name, expect: Expect, stored: &Record<Stored>) -> Result<DocumentS
 }
 
 /// The changes that accompany the removal of an entry: its history is deleted and the removal is recorded.
-pub(super) fn removed_with(name: &Name, now: Timestamp) -> Result<[DocumentSwap; 3], BrokerError> {
+pub(super) fn removed_with(name: &Name, now: Timestamp) -> Result<[DocumentSwap; 4], BrokerError> {
     let history = DocumentSwap::new(Space::ScheduleEvents, name, Expect::Any, Put::Remove);
     let note = declared::note_removal(removal(name), now);
-    Ok([history, note, declared::new_mark(declared::SCHEDULES)?])
+    let mark = declared::new_mark(declared::SCHEDULES)?;
+    let pause = pauses::removed_of_schedule(name);
+    Ok([history, note, mark, pause])
 }
 
 /// The last ticks under a guard that is no longer used, because its entry was removed or has another queue. A scheduler

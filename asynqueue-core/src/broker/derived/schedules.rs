@@ -8,7 +8,7 @@ use super::{
     MAX_CHUNK,
     declared::{self, Removals, SCHEDULES},
     entry::{self, Kept, LastTicks},
-    fire, nothing,
+    fire, nothing, pauses,
     records::as_read,
 };
 use crate::{
@@ -258,6 +258,9 @@ fn plan(
         });
     };
     let mut set = vec![kept.replaced_by(new)?];
+    if kept.is_paused() && !new.paused {
+        set.push(pauses::removed_of_schedule(name));
+    }
     if kept.stored.known.queue != new.template.queue {
         set.push(LastTicks::note(name, &kept, now)?);
     }
