@@ -184,7 +184,10 @@ impl System {
         let paths = [
             "",
             "/charts",
-            "/charts?span=week&queue=billing",
+            "/charts?span=7d&queue=billing",
+            "/charts?span=15m",
+            "/events",
+            "/events?event=email:send&span=15m",
             "/settings",
             "/groups",
             "/nowhere",

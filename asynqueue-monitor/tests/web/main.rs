@@ -4,6 +4,7 @@ mod access;
 mod actions;
 mod api;
 mod direction;
+mod events;
 mod figures;
 mod jobs;
 mod live;

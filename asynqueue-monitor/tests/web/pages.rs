@@ -31,11 +31,11 @@ async fn every_page_exists_and_shows_its_subject() {
             "Attempts in the last 24 hours: 1 succeeded, 2 failed",
         ),
         (
-            "/charts?span=week&queue=mail",
+            "/charts?span=7d&queue=mail",
             "Attempts in the last 7 days: 1 succeeded",
         ),
         (
-            "/charts?span=quarter",
+            "/charts?span=90d",
             "Attempts in the last 90 days: 1 succeeded",
         ),
         ("/settings", "Europe/Berlin"),

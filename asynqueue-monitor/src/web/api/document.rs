@@ -6,7 +6,7 @@ use utoipa::OpenApi;
 
 use super::{
     error::{ApiError, Error},
-    jobs, outboxes, queues, schedules, system, tasks, why,
+    events, jobs, outboxes, queues, schedules, system, tasks, why,
 };
 use crate::web::request::View;
 
@@ -39,6 +39,8 @@ use crate::web::request::View;
         schedules::pause_schedule,
         schedules::resume_schedule,
         schedules::trigger_schedule,
+        events::list_events,
+        events::event_course,
         system::list_concerns,
         system::list_servers,
         system::quiet_server,

@@ -2,6 +2,7 @@
 
 mod document;
 mod error;
+mod events;
 mod jobs;
 mod outboxes;
 mod queues;
@@ -68,6 +69,8 @@ pub(super) fn router() -> Router<Arc<Shared>> {
             "/api/schedules/{entry}/trigger",
             post(schedules::trigger_schedule),
         )
+        .route("/api/events", get(events::list_events))
+        .route("/api/events/{event}", get(events::event_course))
         .route("/api/attention", get(system::list_concerns))
         .route("/api/servers", get(system::list_servers))
         .route("/api/servers/{server}/quiet", post(system::quiet_server))

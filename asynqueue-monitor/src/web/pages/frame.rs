@@ -7,9 +7,10 @@ use crate::web::{
 };
 
 /// The pages in the navigation bar: path and label.
-const PLACES: [(&str, &str); 8] = [
+const PLACES: [(&str, &str); 9] = [
     ("", "Queues"),
     ("charts", "Metrics"),
+    ("events", "Events"),
     ("schedules", "Schedules"),
     ("servers", "Servers"),
     ("groups", "Groups"),

@@ -2,6 +2,7 @@
 
 pub(super) mod charts;
 mod errors;
+pub(super) mod events;
 pub(super) mod find;
 mod frame;
 pub(super) mod groups;
@@ -12,6 +13,7 @@ pub(super) mod schedule;
 pub(super) mod schedules;
 pub(super) mod servers;
 pub(super) mod settings;
+mod steps;
 pub(super) mod storage;
 pub(super) mod subscriptions;
 pub(super) mod task;
