@@ -205,8 +205,10 @@ pub(super) fn lines(
     };
     let content = html! {
         @for (number, line) in lines.iter().enumerate() {
-            @let points: Vec<_> = line.points.iter().map(place).collect();
-            polyline class=(format!("line-{number}")) points=(points.join(" ")) vector-effect="non-scaling-stroke" { title { (line.name) } }
+            @for run in runs(&line.points, step) {
+                @let points: Vec<_> = run.iter().map(place).collect();
+                polyline class=(format!("line-{number}")) points=(points.join(" ")) vector-effect="non-scaling-stroke" { title { (line.name) } }
+            }
         }
         @for (number, label) in labels.iter().enumerate() {
             g {
@@ -229,6 +231,17 @@ pub(super) fn lines(
             }
         }
     }
+}
+
+/// The parts of a line between its gaps. A point between two gaps is as wide as a step.
+fn runs(points: &[(f64, f64)], step: f64) -> Vec<Vec<(f64, f64)>> {
+    let together = |(a, _): &(f64, f64), (b, _): &(f64, f64)| b - a < step * 1.5;
+    let runs = points.chunk_by(together);
+    runs.map(|run| match run {
+        [(at, value)] => vec![(at - step / 2.0, *value), (at + step / 2.0, *value)],
+        run => run.to_vec(),
+    })
+    .collect()
 }
 
 #[cfg(test)]
@@ -264,6 +277,15 @@ mod tests {
         assert_eq!(ticks(&labels[..2]), ["0", "1"]);
         assert_eq!(ticks(&labels[..1]), ["0"]);
         assert_eq!(ticks(&[]), [""; 0]);
+    }
+
+    #[test]
+    fn a_line_has_gaps_where_there_is_no_value() {
+        let points = [(0.1, 1.0), (0.2, 2.0), (0.6, 3.0)];
+        let found = runs(&points, 0.1);
+        assert_eq!(found[0], points[..2]);
+        assert_eq!(found[1].len(), 2, "{found:?}");
+        assert_eq!(runs(&[], 0.1), Vec::<Vec<_>>::new());
     }
 
     #[test]
