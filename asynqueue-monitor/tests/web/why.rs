@@ -87,6 +87,8 @@ async fn a_pause_by_the_api_takes_a_reason() {
         let pause = pauses[0].as_ref().expect("recorded");
         assert_eq!(pause.reason.as_deref(), Some("a test"));
     }
+    let entry = &site.read("/api/schedules").await[0];
+    assert_eq!(entry["pause"]["reason"], "a test", "{entry}");
     let page = site.page("/schedules/digest").await;
     assert!(
         page.contains("by anonymous from 127.0.0.1: a test"),
