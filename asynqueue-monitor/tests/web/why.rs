@@ -234,6 +234,25 @@ async fn the_list_of_active_tasks_shows_since_when_each_runs_and_how_far_it_is()
     assert!(!page.contains("server lost"), "{page}");
 }
 
+/// It has lost the lease, and no longer runs the task.
+#[tokio::test]
+async fn only_the_server_that_holds_the_lease_says_since_when_a_task_runs() {
+    let site = Site::new().await;
+    active(&site, Duration::ZERO).await;
+    site.report("web-1", site.now(), |_| {}).await;
+    let seen = site.now() - Duration::from_secs(60);
+    site.report("web-2", seen, |server| {
+        server.running = vec![running("pending<script>", seen)];
+    })
+    .await;
+    let page = site.page("/queues/mail?state=active").await;
+    assert!(
+        page.contains("data-label=\"Running since\">–</td>"),
+        "{page}"
+    );
+    assert!(!page.contains("server lost"), "{page}");
+}
+
 /// Otherwise pages would show progress of what has ended.
 #[tokio::test]
 async fn nothing_ticks_for_a_lost_server() {
