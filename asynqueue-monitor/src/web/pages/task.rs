@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use asynqueue_core::{
-    broker::{ServerInfo, TaskInfo},
+    broker::TaskInfo,
     inspector::{ActionKind, ActionTarget},
     task::{Name, TaskId, TaskRef, TaskState},
 };
@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::{button, no_default, queue::offered, timeline::timeline, why};
 use crate::web::{
-    reading::queue::{Running, running_on},
+    reading::queue::running_on,
     request::{Failed, View},
     show,
     version::{version_of_payload, version_of_task},
@@ -41,7 +41,7 @@ pub(crate) async fn show(
         return Err(view.missing_task(&task, missing).await);
     };
     let servers = live.servers().await?;
-    let running = running(&servers, info);
+    let running = running_on(&servers, info);
     let read = view.inspector.why_task_waits(&task);
     let wait = match info.state {
         TaskState::Active | TaskState::Completed | TaskState::Archived => Arc::default(),
@@ -78,12 +78,6 @@ pub(crate) async fn show(
             }
         }
     }))
-}
-
-/// The running attempt, as its server reports it.
-fn running<'a>(servers: &'a [ServerInfo], info: &TaskInfo) -> Option<Running<'a>> {
-    info.lease.as_ref()?;
-    running_on(servers, &info.envelope.task_ref())
 }
 
 /// The progress and the result.

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use asynqueue_core::{
     broker::{BrokerError, Cursor, HourStats, Page, RunningTask, ServerInfo, TaskInfo},
     inspector::{Filter, Inspector, Listing, QueueInfo, QueueWait},
-    task::{Name, TaskRef, TaskState},
+    task::{Name, TaskState},
 };
 
 use super::{
@@ -156,18 +156,17 @@ impl Contents {
 /// A running attempt, and the server that reports it.
 pub(in crate::web) type Running<'a> = (&'a ServerInfo, &'a RunningTask);
 
-/// The running attempt of a task. If a lost server reports it too, the other one has reclaimed the task.
+/// The running attempt of an active task, as the server that holds its lease reports it. Another one that reports it has
+/// lost the lease.
 pub(in crate::web) fn running_on<'a>(
     servers: &'a [ServerInfo],
-    task: &TaskRef,
+    info: &TaskInfo,
 ) -> Option<Running<'a>> {
-    let reports = servers.iter().flat_map(|server| {
-        let running = server.running.iter();
-        running.map(move |running| (server, running))
-    });
-    reports
-        .filter(|(_, running)| running.task == *task)
-        .max_by_key(|(server, _)| server.seen)
+    let (worker, task) = (&info.lease.as_ref()?.worker, info.envelope.task_ref());
+    let server = servers.iter().find(|server| server.name == *worker)?;
+    let mut running = server.running.iter();
+    let running = running.find(|running| running.task == task)?;
+    Some((server, running))
 }
 
 impl Part {

@@ -116,7 +116,7 @@ fn when(view: &View, task: &TaskInfo) -> Markup {
 
 /// Since when an active task runs and how far it is, by the report of its server. A lost server does not know.
 fn running(view: &View, contents: &Contents, task: &TaskInfo) -> Markup {
-    let reported = running_on(&contents.servers, &task.envelope.task_ref());
+    let reported = running_on(&contents.servers, task);
     html! {
         td data-label="Running since" {
             @if let Some((server, running)) = reported {
