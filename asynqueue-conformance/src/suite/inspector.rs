@@ -70,6 +70,39 @@ pub async fn queues_are_shown_with_todays_counts(harness: &dyn Harness) {
     assert_eq!(inspector(&f).history(&QUEUE.into()).await.unwrap().len(), 2);
 }
 
+/// Each task once, in all queues and states.
+pub async fn a_search_reads_every_task_of_all_queues(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    // More than one page.
+    f.enqueue((0..620).map(|n| task(&format!("many-{n:03}"))))
+        .await;
+    let leased = f.lease(3).await;
+    f.fail(&leased[0], Outcome::Archive).await;
+    f.enqueue([
+        with_payload("paid", &json!({ "order": "MANY-1" })),
+        task_in("other", "many-a"),
+        task_in("other", "b"),
+    ])
+    .await;
+    let mut search = inspector(&f).search(Filter::search("many-").unwrap());
+    let (mut found, mut progress) = (Vec::new(), (0, 0));
+    while let Some(step) = search.next().await {
+        let step = step.unwrap();
+        progress = (step.scanned, step.total);
+        let tasks = step.found.iter().map(|task| task.envelope.task_ref());
+        found.extend(tasks);
+    }
+    assert_eq!(progress, (623, 623));
+    assert_eq!(found.len(), 622);
+    found.sort();
+    found.dedup();
+    assert_eq!(found.len(), 622);
+    let has = |queue, name| found.contains(&TaskRef::new(queue, id(name)));
+    assert!(
+        has("other", "many-a") && has(QUEUE, "paid") && has(QUEUE, leased[0].envelope.id.as_str())
+    );
+}
+
 /// In whichever queue it is.
 pub async fn a_task_is_found_by_its_id_in_any_queue(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;

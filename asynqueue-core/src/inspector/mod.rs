@@ -10,6 +10,7 @@ mod msgpack;
 mod queues;
 mod redact;
 mod schedules;
+mod search;
 mod tasks;
 mod view;
 
@@ -22,6 +23,7 @@ pub use self::{
     filter::{Filter, InvalidFilter},
     kind::{ActionKind, ActionTarget, UnknownAction},
     queues::{QueueError, QueueInfo},
+    search::Searched,
     tasks::{FindError, Listing},
     view::Viewer,
 };

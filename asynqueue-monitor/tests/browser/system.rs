@@ -207,6 +207,9 @@ impl System {
             "/queues/billing/tasks/sent-1",
             "/queues/reports/tasks/report-1",
             "/find?id=nobody",
+            "/search",
+            "/search?q=eror~x",
+            "/search?q=email:",
         ];
         paths.iter().map(|path| self.url(path)).collect()
     }

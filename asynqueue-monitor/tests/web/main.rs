@@ -12,5 +12,6 @@ mod outboxes;
 mod pages;
 #[cfg(all(feature = "prometheus", feature = "metrics"))]
 mod prometheus;
+mod search;
 mod site;
 mod storage;

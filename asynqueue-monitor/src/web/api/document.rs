@@ -6,7 +6,7 @@ use utoipa::OpenApi;
 
 use super::{
     error::{ApiError, Error},
-    jobs, outboxes, queues, schedules, system, tasks,
+    jobs, outboxes, queues, schedules, searches, system, tasks,
 };
 use crate::web::request::View;
 
@@ -29,6 +29,9 @@ use crate::web::request::View;
         tasks::enqueue_again,
         tasks::act_on_tasks,
         tasks::find_tasks,
+        searches::start_search,
+        searches::get_search,
+        searches::stop_search,
         jobs::begin_job,
         jobs::list_jobs,
         jobs::stop_job,

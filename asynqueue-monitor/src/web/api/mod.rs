@@ -6,6 +6,7 @@ mod jobs;
 mod outboxes;
 mod queues;
 mod schedules;
+mod searches;
 mod system;
 mod task;
 mod tasks;
@@ -44,6 +45,11 @@ pub(super) fn router() -> Router<Arc<Shared>> {
         .route("/api/queues/{queue}/jobs", post(jobs::begin_job))
         .route("/api/jobs", get(jobs::list_jobs))
         .route("/api/jobs/{id}", delete(jobs::stop_job))
+        .route("/api/searches", post(searches::start_search))
+        .route(
+            "/api/searches/{id}",
+            get(searches::get_search).delete(searches::stop_search),
+        )
         .route("/api/find", get(tasks::find_tasks))
         .route("/api/schedules", get(schedules::list_schedules))
         .route(

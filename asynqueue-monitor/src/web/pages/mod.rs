@@ -10,6 +10,7 @@ pub(super) mod overview;
 pub(super) mod queue;
 pub(super) mod schedule;
 pub(super) mod schedules;
+pub(super) mod search;
 pub(super) mod servers;
 pub(super) mod settings;
 pub(super) mod storage;
