@@ -406,6 +406,7 @@ pub async fn a_task_is_enqueued_again_from_any_state(harness: &dyn Harness) {
     assert_eq!(again.envelope.payload, first.payload);
     assert_eq!(again.envelope.headers, first.headers);
     assert_eq!(again.envelope.completed(), None);
+    assert_eq!(again.envelope.origin(), Some(&first.id));
     let left = again.envelope.deadline.expect("kept");
     assert_eq!(left.since(again.envelope.enqueued_at), left_of(&first));
 
@@ -449,8 +450,10 @@ pub async fn a_task_with_a_window_is_enqueued_again_once_it_has_ended(harness: &
     f.fail(&leased, Outcome::Archive).await;
     let first = inspector.enqueue_again(&task_ref("a"), None).await.unwrap();
     // A copy of the copy, and a second copy of the original.
-    inspector.enqueue_again(&first, None).await.unwrap();
+    let second = inspector.enqueue_again(&first, None).await.unwrap();
     inspector.enqueue_again(&task_ref("a"), None).await.unwrap();
+    let second = f.broker.tasks(&[second]).await.unwrap().remove(0).unwrap();
+    assert_eq!(second.envelope.origin(), Some(&id("a")));
     assert_eq!(f.lease(9).await.len(), 3);
     // Producers are refused as before.
     let refused = f

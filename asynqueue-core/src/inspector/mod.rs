@@ -3,6 +3,7 @@
 mod action;
 mod again;
 mod bulk;
+mod count;
 mod filter;
 mod kind;
 mod meant;
@@ -20,6 +21,7 @@ pub use self::{
     action::{Action, ActionOutcome},
     again::AgainError,
     bulk::BulkProgress,
+    count::Matching,
     filter::{Filter, InvalidFilter},
     kind::{ActionKind, ActionTarget, UnknownAction},
     queues::{QueueError, QueueInfo},

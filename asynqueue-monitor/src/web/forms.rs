@@ -112,6 +112,16 @@ pub(super) async fn on_tasks(
     if fields.get("which") == "all" {
         let matching: Filter = filter.parse()?;
         let spec = all_matching(&view, action, &queue, state, matching)?;
+        if !fields.get("ask").is_empty() {
+            let page = format!(
+                "{}/confirm?state={}&filter={}&do={kind}&to={}",
+                view.links.queue(&queue),
+                state.as_str(),
+                encoded(filter),
+                encoded(fields.get("to").trim())
+            );
+            return Ok(Redirect::to(&page));
+        }
         return Ok(Redirect::to(&start(&view, spec)?.page));
     }
     check_applies(&action, &queue, state)?;

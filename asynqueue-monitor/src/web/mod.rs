@@ -20,6 +20,7 @@ mod access;
 mod api;
 mod assets;
 mod attention;
+mod backtrace;
 mod body;
 mod changes;
 mod chart;
@@ -233,6 +234,7 @@ impl Monitor {
             .route("/queues/{queue}", get(pages::queue::show))
             .route("/queues/{queue}/act", post(forms::on_queue))
             .route("/queues/{queue}/tasks", post(forms::on_tasks))
+            .route("/queues/{queue}/confirm", get(pages::queue::confirm::show))
             .route(
                 "/queues/{queue}/tasks/{id}",
                 get(pages::task::show).post(forms::on_task),

@@ -200,6 +200,7 @@ impl System {
             "/queues/billing?state=completed",
             "/queues/backlog?state=pending",
             "/queues/billing?state=archived&filter=nonsense",
+            "/queues/backlog/confirm?state=pending&do=archive&filter=payload~customer",
             "/queues/reports?state=active",
             "/queues/news?state=aggregating",
             "/queues/empty",

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::web::{
     changes::{MOST, action, audit, done, enqueue_copy},
+    reading::queue::COUNTED,
     request::View,
 };
 
@@ -150,6 +151,50 @@ pub(super) async fn list_tasks(
         tasks: tasks.collect(),
         next: listing.next.map(|cursor| cursor.0),
         scanned: listing.scanned,
+    }))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct CountParams {
+    #[param(inline)]
+    state: State,
+    /// Terms such as `event=email:*`. Without terms, all tasks match.
+    #[serde(default)]
+    filter: String,
+}
+
+/// The number of tasks that match.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Count {
+    /// How many of the scanned tasks match.
+    found: u64,
+    /// How many tasks were scanned: about 10,000 at most.
+    scanned: u64,
+    /// How many tasks the queue has in the state.
+    total: u64,
+    /// Whether `found` counts all tasks. Otherwise more may match.
+    complete: bool,
+}
+
+/// Counts the matching tasks of a queue in one state, for example before a job changes them.
+#[utoipa::path(get, path = "/api/queues/{queue}/count", params(("queue" = String, Path, example = "mail"), CountParams), responses((status = 200, description = "The count.", body = Count)))]
+pub(super) async fn count_tasks(
+    view: View,
+    Path(queue): Path<String>,
+    Query(params): Query<CountParams>,
+) -> Result<Json<Count>, ApiError> {
+    let filter: Filter = params.filter.parse()?;
+    let (queue, state) = (view.known_queue(&queue).await?, params.state.into());
+    let counted = view
+        .inspector
+        .count(&queue, state, &filter, COUNTED)
+        .await?;
+    Ok(Json(Count {
+        found: counted.found,
+        scanned: counted.scanned,
+        total: counted.total,
+        complete: counted.is_complete,
     }))
 }
 

@@ -19,6 +19,9 @@ const PAGE: usize = 50;
 /// The maximum number of tasks that are scanned for sorting.
 pub(in crate::web) const SORTED: usize = 2_000;
 
+/// The maximum number of tasks that are scanned to count those that match.
+pub(in crate::web) const COUNTED: usize = 10_000;
+
 /// The data for the page of a queue.
 #[derive(Debug)]
 pub(in crate::web) struct Contents {

@@ -47,6 +47,8 @@ pub(super) fn list(view: &View, contents: &Contents, filter: &str, order: Order)
                     (no_default())
                     input type="hidden" name="state" value=(state.as_str());
                     input type="hidden" name="filter" value=(filter);
+                    // Shows how many tasks match before all of them are changed.
+                    input type="hidden" name="ask" value="1";
                     div.scroll { (table(view, *state, &listing.tasks)) }
                     (task_actions(contents))
                 }

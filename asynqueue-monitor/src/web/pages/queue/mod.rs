@@ -1,5 +1,6 @@
 //! One queue: its tasks by state, with a filter in the URL and actions on selected tasks.
 
+pub(in crate::web) mod confirm;
 mod list;
 
 use asynqueue_core::{
