@@ -5,6 +5,7 @@ mod again;
 mod bulk;
 mod count;
 mod filter;
+mod headers;
 mod kind;
 mod meant;
 mod msgpack;
@@ -23,6 +24,7 @@ pub use self::{
     bulk::BulkProgress,
     count::Matching,
     filter::{Filter, InvalidFilter},
+    headers::{HeaderUse, HeaderUses},
     kind::{ActionKind, ActionTarget, UnknownAction},
     queues::{QueueError, QueueInfo},
     search::Searched,

@@ -200,6 +200,7 @@ impl System {
             "/queues/billing?state=completed",
             "/queues/backlog?state=pending",
             "/queues/billing?state=archived&filter=nonsense",
+            "/queues/backlog?state=pending&columns=header.tenant,header.request-id&by=tenant",
             "/queues/backlog/confirm?state=pending&do=archive&filter=payload~customer",
             "/queues/reports?state=active",
             "/queues/news?state=aggregating",
@@ -326,7 +327,11 @@ async fn wait_behind(producer: &Producer) {
     let backlog = (0..120).map(|n| Email {
         to: format!("customer {n}"),
     });
-    let many = producer.enqueue_many_with(backlog, |_, call| call.queue("backlog"));
+    let many = producer.enqueue_many_with(backlog, |_, call| {
+        call.queue("backlog")
+            .header("tenant", "acme")
+            .header("request-id", HOSTILE)
+    });
     assert!(many.await.iter().all(Result::is_ok));
     for n in 1..=4 {
         let email = Email { to: "ada".into() };

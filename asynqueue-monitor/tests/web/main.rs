@@ -6,6 +6,7 @@ mod api;
 mod direction;
 mod figures;
 mod jobs;
+mod lists;
 mod live;
 mod names;
 mod outboxes;

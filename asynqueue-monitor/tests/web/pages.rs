@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use asynqueue_core::{
     broker::{Keep, ServerInfo, all_of},
+    producer::Producer,
     scheduler::Entry,
     task::Timestamp,
 };

@@ -26,6 +26,7 @@ use crate::web::request::View;
         queues::queue_groups,
         tasks::list_tasks,
         tasks::count_tasks,
+        tasks::count_headers,
         tasks::get_task,
         tasks::enqueue_again,
         tasks::act_on_tasks,

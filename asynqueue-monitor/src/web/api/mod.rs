@@ -37,6 +37,7 @@ pub(super) fn router() -> Router<Arc<Shared>> {
         .route("/api/queues/{queue}/groups", get(queues::queue_groups))
         .route("/api/queues/{queue}/tasks", get(tasks::list_tasks))
         .route("/api/queues/{queue}/count", get(tasks::count_tasks))
+        .route("/api/queues/{queue}/headers", get(tasks::count_headers))
         .route("/api/queues/{queue}/tasks/{id}", get(tasks::get_task))
         .route(
             "/api/queues/{queue}/tasks/{id}/again",

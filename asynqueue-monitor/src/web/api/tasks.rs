@@ -19,7 +19,7 @@ use super::{
 };
 use crate::web::{
     changes::{MOST, action, audit, done, enqueue_copy},
-    reading::queue::COUNTED,
+    reading::queue::{COUNTED, TALLIED},
     request::View,
 };
 
@@ -195,6 +195,67 @@ pub(super) async fn count_tasks(
         scanned: counted.scanned,
         total: counted.total,
         complete: counted.is_complete,
+    }))
+}
+
+/// The headers of the first tasks of a list.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Headers {
+    /// How many of the scanned tasks match.
+    tasks: u64,
+    /// How many tasks were scanned: 1,000 at most.
+    scanned: u64,
+    /// Whether all tasks of the list were scanned.
+    complete: bool,
+    /// The headers, by name.
+    headers: Vec<HeaderUse>,
+}
+
+/// The values of one header.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct HeaderUse {
+    name: String,
+    /// How many tasks have the header.
+    tasks: u64,
+    /// How many different values it has.
+    distinct: u64,
+    /// The 20 most frequent values, most frequent first.
+    values: Vec<HeaderValue>,
+}
+
+/// A value of a header.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct HeaderValue {
+    value: String,
+    tasks: u64,
+}
+
+/// Counts the values of each header of the matching tasks of a queue in one state, for example to find the customer with
+/// the most tasks.
+#[utoipa::path(get, path = "/api/queues/{queue}/headers", params(("queue" = String, Path, example = "mail"), CountParams), responses((status = 200, description = "The headers.", body = Headers)))]
+pub(super) async fn count_headers(
+    view: View,
+    Path(queue): Path<String>,
+    Query(params): Query<CountParams>,
+) -> Result<Json<Headers>, ApiError> {
+    let filter: Filter = params.filter.parse()?;
+    let (queue, state) = (view.known_queue(&queue).await?, params.state.into());
+    let uses = view
+        .inspector
+        .headers(&queue, state, &filter, TALLIED)
+        .await?;
+    let value = |(value, tasks)| HeaderValue { value, tasks };
+    let headers = uses.headers.into_iter().map(|one| HeaderUse {
+        name: one.name,
+        tasks: one.tasks,
+        distinct: one.distinct,
+        values: one.values.into_iter().map(value).collect(),
+    });
+    Ok(Json(Headers {
+        tasks: uses.tasks,
+        scanned: uses.scanned,
+        complete: uses.is_complete,
+        headers: headers.collect(),
     }))
 }
 
