@@ -86,9 +86,9 @@ impl Inspector {
 struct Search {
     inspector: Inspector,
     filter: Filter,
-    /// The queues that are left. `None` before the first step.
-    queues: Option<VecDeque<Name>>,
-    /// The lists that are left of the current queue.
+    /// The queues that are left, with their states that were read. `None` before the first step.
+    queues: Option<VecDeque<(Name, BTreeSet<TaskState>)>>,
+    /// The lists that are left of the first of these queues.
     lists: VecDeque<(Name, TaskState)>,
     /// Where the first of these lists continues.
     next: Option<Cursor>,
@@ -122,31 +122,13 @@ impl Search {
 
     /// Reads one page. Returns whether it was the last one.
     async fn page(&mut self) -> Result<bool, BrokerError> {
-        let broker = &self.inspector.broker;
         if self.queues.is_none() {
-            let names = broker.queues().await?;
-            let stats = broker.stats(&names).await?;
-            self.progress.total = stats.iter().map(|stats| stats.total()).sum();
-            // The figures of the other queues may be old when their turn comes.
-            let has_tasks = names.into_iter().zip(stats);
-            let has_tasks = has_tasks.filter(|(_, stats)| stats.total() > 0);
-            self.queues = Some(has_tasks.map(|(name, _)| name).collect());
+            self.start().await?;
         }
-        let queues = self.queues.get_or_insert_default();
-        if self.lists.is_empty() {
-            let Some(queue) = queues.pop_front() else {
-                return Ok(true);
-            };
-            let stats = broker.stats(std::slice::from_ref(&queue)).await?;
-            let count = |state| stats.iter().map(|stats| stats.count(state)).sum::<u64>();
-            // The later states are read even if they are empty, because tasks may enter them in the meantime.
-            let states = STATES.into_iter().skip_while(|state| count(*state) == 0);
-            self.lists
-                .extend(states.map(|state| (queue.clone(), state)));
-        }
-        let Some((queue, state)) = self.lists.front().cloned() else {
-            return Ok(queues.is_empty());
+        let Some((queue, state)) = self.list().await? else {
+            return Ok(true);
         };
+        let broker = &self.inspector.broker;
         let page = Page::first(CHUNK).after(self.next.clone());
         let found = broker.list(&queue, state, page).await?;
         let now = broker.now();
@@ -167,7 +149,42 @@ impl Search {
             self.before.clear();
             self.lists.pop_front();
         }
-        Ok(self.lists.is_empty() && queues.is_empty())
+        Ok(false)
+    }
+
+    /// Reads which queues have tasks.
+    async fn start(&mut self) -> Result<(), BrokerError> {
+        let broker = &self.inspector.broker;
+        let names = broker.queues().await?;
+        let stats = broker.stats(&names).await?;
+        self.progress.total = stats.iter().map(|stats| stats.total()).sum();
+        let queues = names.into_iter().zip(stats);
+        let queues = queues.filter(|(_, stats)| stats.total() > 0);
+        self.queues = Some(queues.map(|(name, _)| (name, BTreeSet::new())).collect());
+        Ok(())
+    }
+
+    /// The list to read next. `None` if none is left.
+    async fn list(&mut self) -> Result<Option<(Name, TaskState)>, BrokerError> {
+        let queues = self.queues.get_or_insert_default();
+        while self.lists.is_empty()
+            && let Some((queue, read)) = queues.front_mut()
+        {
+            let stats = self
+                .inspector
+                .broker
+                .stats(std::slice::from_ref(queue))
+                .await?;
+            let count = |state| stats.iter().map(|stats| stats.count(state)).sum::<u64>();
+            let states = STATES.into_iter().filter(|state| count(*state) > 0);
+            // Once they are read, tasks may have moved to a state that was empty. It is read then.
+            let left = states.filter(|state| read.insert(*state));
+            self.lists.extend(left.map(|state| (queue.clone(), state)));
+            if self.lists.is_empty() {
+                queues.pop_front();
+            }
+        }
+        Ok(self.lists.front().cloned())
     }
 }
 

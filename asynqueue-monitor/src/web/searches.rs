@@ -41,8 +41,8 @@ const UNSEEN: Duration = Duration::from_secs(60);
 /// How long a search that would make room for another one has no viewer.
 const IDLE: Duration = Duration::from_secs(5);
 
-/// The minimum pause between two steps. It bounds the load on the broker to 50,000 tasks a second.
-const REST: Duration = Duration::from_millis(10);
+/// The minimum pause for each task that was read. It bounds the load on the broker to 50,000 tasks a second.
+const REST: Duration = Duration::from_micros(20);
 
 /// All searches of a monitor.
 #[derive(Default)]
@@ -225,15 +225,17 @@ impl Search {
                 () = self.stop.cancelled() => return self.end(End::Stopped),
                 step = steps.next() => step,
             };
-            match step {
+            let read = match step {
                 None => return self.end(End::Done),
                 Some(Err(error)) => return self.end(End::Failed(error.to_string())),
                 Some(Ok(step)) => {
                     self.record(inspector, &step.found);
                     let mut report = self.report.lock();
+                    let read = step.scanned - report.scanned;
                     (report.scanned, report.total) = (step.scanned, step.total);
+                    read
                 }
-            }
+            };
             if self.has_ended() {
                 return;
             }
@@ -241,7 +243,8 @@ impl Search {
                 return self.end(End::Unseen);
             }
             // Half of the time at most, so that a slow broker has time for others.
-            tokio::time::sleep(start.elapsed().max(REST)).await;
+            let rest = REST * u32::try_from(read).unwrap_or(u32::MAX);
+            tokio::time::sleep(start.elapsed().max(rest)).await;
         }
     }
 

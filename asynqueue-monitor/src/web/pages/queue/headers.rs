@@ -79,7 +79,7 @@ pub(super) async fn block(
     Ok(html! {
         section id="by-header" {
             h2 { "By header" }
-            nav.tabs aria-label="Headers" {
+            nav.tabs.names aria-label="Headers" {
                 @for name in &names {
                     a href=(link(view, params, queue, state, name)) aria-current=[(name == chosen).then_some("page")] { (name) }
                 }
