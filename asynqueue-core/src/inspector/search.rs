@@ -200,3 +200,59 @@ fn overlapping(next: Cursor, last: Option<&Cursor>) -> Cursor {
         _ => next,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        broker::{Broker, NewTask, When},
+        codec::{CodecName, Json},
+        inspector::Action,
+        memory::MemoryBroker,
+        task::{Envelope, TaskId},
+    };
+
+    async fn with_tasks(count: usize) -> MemoryBroker {
+        let broker = MemoryBroker::new();
+        let task = |n| {
+            let id = TaskId::new(&format!("task-{n:04}")).expect("an id");
+            let codec = CodecName::of::<Json>();
+            NewTask::new(Envelope::new(id, "e", codec, Vec::new().into()), When::Now)
+        };
+        let results = broker.enqueue((0..count).map(task).collect()).await;
+        assert!(results.expect("enqueued").iter().all(Result::is_ok));
+        broker
+    }
+
+    /// Tasks that leave a list from its start move the others forward.
+    #[tokio::test]
+    async fn tasks_that_move_forward_in_their_list_are_not_missed() {
+        let inspector = Inspector::new(with_tasks(1_700).await);
+        let filter = Filter::search("task-").expect("a search");
+        let mut search = inspector.search(filter);
+        let mut found = Vec::new();
+        while let Some(step) = search.next().await {
+            let tasks = step.expect("read").found;
+            let tasks: Vec<_> = tasks.iter().map(|task| task.envelope.task_ref()).collect();
+            let leave = &tasks[..tasks.len().min(90)];
+            let left = inspector.apply(&Action::Delete, leave).await;
+            left.expect("deleted");
+            found.extend(tasks);
+        }
+        assert_eq!(found.len(), 1_700);
+        found.sort();
+        found.dedup();
+        assert_eq!(found.len(), 1_700);
+    }
+
+    #[test]
+    fn a_repeated_page_still_makes_progress() {
+        let cursor = |place: &str| Cursor(place.to_owned());
+        let next =
+            |next, last: Option<&str>| overlapping(cursor(next), last.map(cursor).as_ref()).0;
+        assert_eq!(next("500", None), "400");
+        assert_eq!(next("50", None), "1");
+        assert_eq!(next("520", Some("500")), "501");
+        assert_eq!(next("1:7", Some("1:2")), "1:7");
+    }
+}
