@@ -85,6 +85,7 @@ pub use asynqueue_core::{
     registry::ProcessWrapper,
     server,
     server::{Server, ServerBuilder, ServerError, shutdown_signal},
+    statistics,
     task::Task,
     transfer,
 };

@@ -4,8 +4,10 @@ mod action;
 mod actor;
 mod again;
 mod bulk;
+mod count;
 mod events;
 mod filter;
+mod headers;
 mod kind;
 mod meant;
 mod msgpack;
@@ -13,6 +15,7 @@ mod pauses;
 mod queues;
 mod redact;
 mod schedules;
+mod search;
 mod tasks;
 mod view;
 mod why;
@@ -24,10 +27,13 @@ pub use self::{
     actor::Actor,
     again::AgainError,
     bulk::BulkProgress,
+    count::Matching,
     events::Course,
     filter::{Filter, InvalidFilter},
+    headers::{HeaderUse, HeaderUses},
     kind::{ActionKind, ActionTarget, UnknownAction},
     queues::{QueueError, QueueInfo},
+    search::Searched,
     tasks::{FindError, Listing},
     view::Viewer,
     why::{Cause, Delay, Estimate, QueueWait, Taker, TakerState, TaskWait, Turn},

@@ -7,7 +7,7 @@
 //! | module | content |
 //! |---|---|
 //! | `reading/` | queries against the broker; depends only on the inspector |
-//! | `live/`, `version.rs`, `attention.rs`, `jobs.rs` | live updates, problem detection and background jobs |
+//! | `live/`, `version.rs`, `attention.rs`, `jobs.rs`, `searches.rs` | live updates, problem detection, background jobs and searches |
 //! | `request/` | request context and errors |
 //! | `changes.rs` | changes shared by forms and the API |
 //! | `pages/`, `forms.rs` | HTML |
@@ -20,6 +20,7 @@ mod access;
 mod api;
 mod assets;
 mod attention;
+mod backtrace;
 mod body;
 mod changes;
 mod chart;
@@ -38,6 +39,7 @@ mod pages;
 mod prometheus;
 mod reading;
 mod request;
+mod searches;
 mod settings;
 mod show;
 mod version;
@@ -58,6 +60,7 @@ use self::{
     access::{Access, Credentials},
     jobs::Jobs,
     live::Live,
+    searches::Searches,
 };
 use crate::{Endpoint, ServeError};
 
@@ -100,6 +103,7 @@ pub(crate) struct Shared {
     inspector: Inspector,
     live: Live,
     jobs: Arc<Jobs>,
+    searches: Searches,
     base: Option<String>,
     #[cfg(feature = "prometheus")]
     prometheus: Option<prometheus::Prometheus>,
@@ -217,6 +221,7 @@ impl Monitor {
         let shared = Arc::new(Shared {
             live: Live::new(self.inspector.clone()),
             jobs,
+            searches: Searches::default(),
             inspector: self.inspector.clone(),
             base: self.base.clone(),
             #[cfg(feature = "prometheus")]
@@ -229,11 +234,13 @@ impl Monitor {
             .route("/queues/{queue}", get(pages::queue::show))
             .route("/queues/{queue}/act", post(forms::on_queue))
             .route("/queues/{queue}/tasks", post(forms::on_tasks))
+            .route("/queues/{queue}/confirm", get(pages::queue::confirm::show))
             .route(
                 "/queues/{queue}/tasks/{id}",
                 get(pages::task::show).post(forms::on_task),
             )
             .route("/find", get(pages::find::show))
+            .route("/search", get(pages::search::show).post(pages::search::act))
             .route("/servers", get(pages::servers::show).post(forms::on_server))
             .route(
                 "/schedules",

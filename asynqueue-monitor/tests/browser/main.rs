@@ -9,6 +9,7 @@ mod layout;
 mod pages;
 mod screenshots;
 mod script;
+mod search;
 mod sqlite;
 mod stale;
 mod system;

@@ -203,6 +203,8 @@ impl System {
             "/queues/billing?state=completed",
             "/queues/backlog?state=pending",
             "/queues/billing?state=archived&filter=nonsense",
+            "/queues/backlog?state=pending&columns=header.tenant,header.request-id&by=tenant",
+            "/queues/backlog/confirm?state=pending&do=archive&filter=payload~customer",
             "/queues/reports?state=active",
             "/queues/news?state=aggregating",
             "/queues/empty",
@@ -210,6 +212,9 @@ impl System {
             "/queues/billing/tasks/sent-1",
             "/queues/reports/tasks/report-1",
             "/find?id=nobody",
+            "/search",
+            "/search?q=eror~x",
+            "/search?q=email:",
         ];
         paths.iter().map(|path| self.url(path)).collect()
     }
@@ -325,7 +330,11 @@ async fn wait_behind(producer: &Producer) {
     let backlog = (0..120).map(|n| Email {
         to: format!("customer {n}"),
     });
-    let many = producer.enqueue_many_with(backlog, |_, call| call.queue("backlog"));
+    let many = producer.enqueue_many_with(backlog, |_, call| {
+        call.queue("backlog")
+            .header("tenant", "acme")
+            .header("request-id", HOSTILE)
+    });
     assert!(many.await.iter().all(Result::is_ok));
     for n in 1..=4 {
         let email = Email { to: "ada".into() };

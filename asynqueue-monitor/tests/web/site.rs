@@ -27,6 +27,7 @@ pub(crate) struct Email {
 async fn send(email: Payload<Email>, _: Context) -> Result<(), TaskError> {
     match email.to.as_str() {
         "fails" => Err(TaskError::skip_retry("no <b>such</b> mailbox")),
+        "panics" => panic!("a bug"),
         "waits" => Err(TaskError::retry_after(AN_HOUR, "busy")),
         _ => Ok(()),
     }

@@ -148,8 +148,10 @@ pub(crate) async fn guard(
     next: Next,
 ) -> Response {
     let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
-    // Viewers may change the settings of their own browser.
-    let is_own_setting = request.uri().path() == "/settings";
+    // Viewers may change the settings of their own browser, and start and stop their searches.
+    let path = request.uri().path();
+    let is_own = matches!(path, "/settings" | "/search" | "/api/searches")
+        || path.starts_with("/api/searches/");
     let mut response = if access.is_foreign_host(request.headers()) {
         let message = "unexpected host name: open the monitor as `localhost` or by IP address, or add a user\n";
         (StatusCode::MISDIRECTED_REQUEST, message).into_response()
@@ -159,7 +161,7 @@ pub(crate) async fn guard(
     } else {
         match access.identify(Caller::of(&request)).await {
             Err(rejection) => rejection,
-            Ok(user) if changes && user.role != Role::Admin && !is_own_setting => {
+            Ok(user) if changes && user.role != Role::Admin && !is_own => {
                 let message = "read-only access: changes are not permitted\n";
                 (StatusCode::FORBIDDEN, message).into_response()
             }

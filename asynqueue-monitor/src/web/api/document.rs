@@ -6,7 +6,7 @@ use utoipa::OpenApi;
 
 use super::{
     error::{ApiError, Error},
-    events, jobs, outboxes, queues, schedules, system, tasks, why,
+    events, jobs, outboxes, queues, schedules, searches, system, tasks, why,
 };
 use crate::web::request::View;
 
@@ -27,10 +27,15 @@ use crate::web::request::View;
         why::why_queue_waits,
         why::why_task_waits,
         tasks::list_tasks,
+        tasks::count_tasks,
+        tasks::count_headers,
         tasks::get_task,
         tasks::enqueue_again,
         tasks::act_on_tasks,
         tasks::find_tasks,
+        searches::start_search,
+        searches::get_search,
+        searches::stop_search,
         jobs::begin_job,
         jobs::list_jobs,
         jobs::stop_job,

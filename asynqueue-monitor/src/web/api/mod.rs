@@ -7,6 +7,7 @@ mod jobs;
 mod outboxes;
 mod queues;
 mod schedules;
+mod searches;
 mod system;
 mod task;
 mod tasks;
@@ -42,6 +43,8 @@ pub(super) fn router() -> Router<Arc<Shared>> {
             get(why::why_task_waits),
         )
         .route("/api/queues/{queue}/tasks", get(tasks::list_tasks))
+        .route("/api/queues/{queue}/count", get(tasks::count_tasks))
+        .route("/api/queues/{queue}/headers", get(tasks::count_headers))
         .route("/api/queues/{queue}/tasks/{id}", get(tasks::get_task))
         .route(
             "/api/queues/{queue}/tasks/{id}/again",
@@ -51,6 +54,11 @@ pub(super) fn router() -> Router<Arc<Shared>> {
         .route("/api/queues/{queue}/jobs", post(jobs::begin_job))
         .route("/api/jobs", get(jobs::list_jobs))
         .route("/api/jobs/{id}", delete(jobs::stop_job))
+        .route("/api/searches", post(searches::start_search))
+        .route(
+            "/api/searches/{id}",
+            get(searches::get_search).delete(searches::stop_search),
+        )
         .route("/api/find", get(tasks::find_tasks))
         .route("/api/schedules", get(schedules::list_schedules))
         .route(

@@ -39,7 +39,7 @@ impl View {
                     link rel="icon" href="data:,";
                     link rel="stylesheet" href=(self.links.page(&assets::path("style.css")));
                     script type="module" src=(self.links.page(&assets::path("main.js"))) {}
-                    @if self.shared.jobs.is_busy() {
+                    @if self.shared.jobs.is_busy() || self.is_searching() {
                         noscript { meta http-equiv="refresh" content="2"; }
                     }
                 }
@@ -67,11 +67,16 @@ impl View {
                     a href=(self.links.page(path)) aria-current=[self.is_at(path).then_some("page")] { (name) }
                 }
             }
-            form.find action=(self.links.page("find")) role="search" {
-                input type="search" name="id" placeholder="Task ID" aria-label="Find a task by its ID";
+            form.find action=(self.links.page("search")) role="search" {
+                input type="search" name="q" placeholder="Search" aria-label="Search all queues by ID, header, payload or error";
             }
             a.user href=(self.links.page("settings")) title=(format!("{}, {access}: open settings", self.user.name)) { (self.user.name) }
         }
+    }
+
+    /// Whether the page shows a search that is in progress.
+    fn is_searching(&self) -> bool {
+        self.place == "search" && self.shared.searches.is_busy(&self.user.name)
     }
 
     /// Whether the page belongs to an entry of the navigation bar.
@@ -108,7 +113,7 @@ fn stale() -> Markup {
 /// The list of keyboard shortcuts, opened by `?`.
 fn keys() -> Markup {
     let keys = [
-        ("/", "Focus the filter or the task search"),
+        ("/", "Focus the filter or the search"),
         ("j", "Next row"),
         ("k", "Previous row"),
         ("x", "Select or deselect the focused task"),

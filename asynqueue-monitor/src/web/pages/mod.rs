@@ -11,6 +11,7 @@ pub(super) mod overview;
 pub(super) mod queue;
 pub(super) mod schedule;
 pub(super) mod schedules;
+pub(super) mod search;
 pub(super) mod servers;
 pub(super) mod settings;
 mod steps;

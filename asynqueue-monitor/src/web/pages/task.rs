@@ -138,13 +138,19 @@ fn payload(view: &View, info: &TaskInfo) -> Markup {
                         button { "Save" }
                         @if applies(ActionKind::Run) { button name="then" value=(ActionKind::Run) { "Save and run" } }
                     }
-                    button formaction=(view.links.task(&task)) { "Run as new task" }
+                    button formaction=(view.links.task(&task)) { "Run a copy" }
                 }
+                p.note { "A copy has a new ID and keeps the idempotency key " code { (origin(info)) } "." }
             }
         } @else {
             pre { (shown) }
         }
     }
+}
+
+/// The idempotency key: the ID of the task, or of the task that it is a copy of.
+fn origin(info: &TaskInfo) -> &TaskId {
+    info.envelope.origin().unwrap_or(&info.envelope.id)
 }
 
 fn details(view: &View, info: &TaskInfo) -> Markup {
@@ -153,6 +159,9 @@ fn details(view: &View, info: &TaskInfo) -> Markup {
         dl {
             dt { "State" } dd { (info.state.as_str()) }
             dt { "Event" } dd { (envelope.event) }
+            @if let Some(origin) = envelope.origin() {
+                dt { "Copy of" } dd { a.id href=(view.links.task(&TaskRef::new(envelope.queue.clone(), origin.clone()))) { (origin) } }
+            }
             @if let Some(lease) = &info.lease {
                 dt { "Worker" } dd { (lease.worker) ", lease expires " (view.time(lease.until)) }
             }
