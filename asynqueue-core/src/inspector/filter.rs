@@ -6,6 +6,7 @@ use super::meant::{meant, meant_by_word};
 use crate::{
     broker::TaskInfo,
     duration::{format_millis, parse_millis},
+    failure::Fingerprint,
     task::Timestamp,
 };
 
@@ -20,6 +21,7 @@ use crate::{
 /// | `header.tenant=acme` | with this header |
 /// | `payload~"some text"` | whose payload, as JSON, contains this text, ignoring case |
 /// | `error~timeout` | with a failure of this kind, or whose message contains this text |
+/// | `cause=1f0c62a8b3d94e57` | whose last failure has this [fingerprint](Fingerprint) |
 /// | `age>1h`, `age<5m` | enqueued more, or less, than this time ago |
 ///
 /// ```
@@ -36,6 +38,7 @@ pub struct Filter {
     headers: Vec<(String, String)>,
     payload: Option<String>,
     error: Option<String>,
+    cause: Option<Fingerprint>,
     older_than: Option<Duration>,
     younger_than: Option<Duration>,
 }
@@ -73,6 +76,13 @@ impl Filter {
     #[must_use]
     pub fn error(mut self, text: impl Into<String>) -> Self {
         self.error = Some(text.into());
+        self
+    }
+
+    /// Matches tasks whose last failure has this cause.
+    #[must_use]
+    pub fn cause(mut self, cause: Fingerprint) -> Self {
+        self.cause = Some(cause);
         self
     }
 
@@ -120,6 +130,7 @@ impl Filter {
             && self.older_than.is_none_or(|limit| age > limit)
             && self.younger_than.is_none_or(|limit| age < limit)
             && self.error.as_ref().is_none_or(failed)
+            && (self.cause).is_none_or(|cause| Fingerprint::of_task(envelope) == Some(cause))
             && (self.payload.as_ref()).is_none_or(|text| contains(&payload(), text))
     }
 
@@ -140,6 +151,13 @@ impl Filter {
             ("id", '=') => text(&mut self.id),
             ("payload", '~') => text(&mut self.payload),
             ("error", '~') => text(&mut self.error),
+            ("cause", '=') => {
+                let cause = term.value.parse().map_err(|error| term.invalid(error))?;
+                match self.cause.replace(cause) {
+                    Some(_) => Err(term.invalid("the term is set twice")),
+                    None => Ok(()),
+                }
+            }
             ("age", '>') => age(&mut self.older_than),
             ("age", '<') => age(&mut self.younger_than),
             (field, '=') if field.len() > 7 && field.starts_with("header.") => {
@@ -286,6 +304,7 @@ impl fmt::Display for Filter {
         }
         add("payload~", &self.payload);
         add("error~", &self.error);
+        add("cause=", &self.cause.map(|cause| cause.to_string()));
         let age = |age: Duration| format_millis(age.as_millis() as u64);
         add("age>", &self.older_than.map(age));
         add("age<", &self.younger_than.map(age));
@@ -298,6 +317,7 @@ mod tests {
     use proptest::{option, prelude::*};
 
     use super::*;
+    use crate::task::FailureKind;
 
     fn refused(text: &str) -> String {
         Filter::from_str(text).expect_err(text).to_string()
@@ -308,6 +328,7 @@ mod tests {
         assert!(refused("event=a evnt=b").contains("`evnt=b` at character 9: expected `event=b`"));
         assert!(refused("ä=1 b").contains("`ä=1` at character 1"));
         assert!(refused("welcome").contains("`welcome` at character 1: expected `payload~"));
+        assert!(refused("cause=12").contains("`12`: expected 16 hexadecimal digits"));
         assert!(refused("age>soon").contains("`age>soon`"));
         assert!(refused("payload~\"open").contains("the closing quotation mark is missing"));
         assert!(refused("event=").contains("a value is missing"));
@@ -363,10 +384,12 @@ mod tests {
         #[test]
         fn a_filter_is_parsed_from_its_text(
             (event, id, payload, error) in (option::of(text()), option::of(text()), option::of(text()), option::of(text())),
+            cause in option::of("[a-z]"),
             headers in prop::collection::vec(("[a-c.]{1,3}", text()), 0..3),
             (older_than, younger_than) in (age(), age()),
         ) {
-            let filter = Filter { event, id, headers, payload, error, older_than, younger_than };
+            let cause = cause.map(|message: String| Fingerprint::of("e", FailureKind::Error, &message));
+            let filter = Filter { event, id, headers, payload, error, cause, older_than, younger_than };
             prop_assert_eq!(Filter::from_str(&filter.to_string()), Ok(filter));
         }
     }

@@ -4,12 +4,13 @@ use super::filter::{Term, quoted};
 use crate::suggest::closest_within;
 
 /// The fields with their operators. A header has its name in the field.
-const FIELDS: [(&str, &[char]); 6] = [
+const FIELDS: [(&str, &[char]); 7] = [
     ("event", &['=']),
     ("id", &['=']),
     ("header", &['=']),
     ("payload", &['~']),
     ("error", &['~']),
+    ("cause", &['=']),
     ("age", &['>', '<']),
 ];
 
