@@ -1,5 +1,6 @@
 //! Failures by cause: what failed attempts have in common.
 
+mod cause;
 mod fingerprint;
 mod normal;
 mod parts;
@@ -7,6 +8,7 @@ mod parts;
 mod tests;
 
 pub use self::{
+    cause::{Cause, Ended, Failed, Failures},
     fingerprint::{Fingerprint, InvalidFingerprint},
     normal::normalized,
 };

@@ -5,6 +5,7 @@ mod actor;
 mod again;
 mod bulk;
 mod events;
+mod failures;
 mod filter;
 mod kind;
 mod meant;
