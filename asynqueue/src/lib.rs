@@ -73,7 +73,7 @@ pub use asynqueue_core::{
     broker::BrokerError,
     codec,
     codec::{Codec, Json, MessagePack},
-    inspector,
+    failure, inspector,
     inspector::Inspector,
     layer, memory,
     memory::MemoryBroker,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use asynqueue_core::{
     broker::{NewTask, Outcome, Page, When},
     codec::{Codec, MessagePack},
+    failure::Fingerprint,
     inspector::{Action, ActionOutcome, AgainError, BulkProgress, Filter, Inspector},
     task::{Aggregate, Envelope, FailureKind, TaskRef, TaskState, UniqueUntil},
 };
@@ -141,6 +142,10 @@ pub async fn a_filter_finds_the_matching_tasks(harness: &dyn Harness) {
     assert_eq!(found(&f, "payload~ada").await, ["order-1"]);
     assert_eq!(found(&f, "payload~\"[1,2]\"").await, ["order-1"]);
     assert_eq!(found(&f, "error~\"No Route\"").await, ["order-2"]);
+    let cause = Fingerprint::of("email:welcome", FailureKind::Error, "no route to host");
+    assert_eq!(found(&f, &format!("cause={cause}")).await, ["order-2"]);
+    let other = Fingerprint::of("event", FailureKind::Error, "no route to host");
+    assert_eq!(found(&f, &format!("cause={other}")).await, [] as [&str; 0]);
     assert_eq!(found(&f, "age>30m").await, ["order-1"]);
     assert_eq!(found(&f, "age<30m").await, ["order-2"]);
     assert_eq!(found(&f, "age<30m event=event").await, [] as [&str; 0]);

@@ -4,13 +4,14 @@ use super::filter::{Term, quoted};
 use crate::suggest::closest_within;
 
 /// The fields with their operators. A header has its name in the field.
-const FIELDS: [(&str, &[char]); 7] = [
+const FIELDS: [(&str, &[char]); 8] = [
     ("event", &['=']),
     ("id", &['=']),
     ("header", &['=']),
     ("payload", &['~']),
     ("error", &['~']),
     ("text", &['~']),
+    ("cause", &['=']),
     ("age", &['>', '<']),
 ];
 

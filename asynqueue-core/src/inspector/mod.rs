@@ -6,6 +6,7 @@ mod again;
 mod bulk;
 mod count;
 mod events;
+mod failures;
 mod filter;
 mod headers;
 mod kind;

@@ -6,7 +6,7 @@ use std::{cell::LazyCell, time::Duration};
 
 pub use self::parse::InvalidFilter;
 pub(super) use self::parse::{Term, quoted};
-use crate::{broker::TaskInfo, task::Timestamp};
+use crate::{broker::TaskInfo, failure::Fingerprint, task::Timestamp};
 
 /// Conditions on tasks, all of which must hold. The default matches every task.
 ///
@@ -19,6 +19,7 @@ use crate::{broker::TaskInfo, task::Timestamp};
 /// | `header.tenant=acme` | with this header |
 /// | `payload~"some text"` | whose payload, as JSON, contains this text, ignoring case |
 /// | `error~timeout` | with a failure of this kind, or whose message contains this text |
+/// | `cause=1f0c62a8b3d94e57` | whose last failure has this [fingerprint](Fingerprint) |
 /// | `text~1000123` | with this text in the id, event, payload, a header or a failure, ignoring case |
 /// | `age>1h`, `age<5m` | enqueued more, or less, than this time ago |
 ///
@@ -36,6 +37,7 @@ pub struct Filter {
     headers: Vec<(String, String)>,
     payload: Option<String>,
     error: Option<String>,
+    cause: Option<Fingerprint>,
     text: Vec<String>,
     older_than: Option<Duration>,
     younger_than: Option<Duration>,
@@ -74,6 +76,13 @@ impl Filter {
     #[must_use]
     pub fn error(mut self, text: impl Into<String>) -> Self {
         self.error = Some(text.into());
+        self
+    }
+
+    /// Matches tasks whose last failure has this cause.
+    #[must_use]
+    pub fn cause(mut self, cause: Fingerprint) -> Self {
+        self.cause = Some(cause);
         self
     }
 
@@ -143,6 +152,7 @@ impl Filter {
             && self.older_than.is_none_or(|limit| age > limit)
             && self.younger_than.is_none_or(|limit| age < limit)
             && self.error.as_ref().is_none_or(failed)
+            && (self.cause).is_none_or(|cause| Fingerprint::of_task(envelope) == Some(cause))
             && (self.payload.as_ref()).is_none_or(|text| contains(&payload, text))
             && self.text.iter().all(anywhere)
     }

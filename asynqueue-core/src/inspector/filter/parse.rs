@@ -75,6 +75,13 @@ impl Filter {
             ("id", '=') => text(&mut self.id),
             ("payload", '~') => text(&mut self.payload),
             ("error", '~') => text(&mut self.error),
+            ("cause", '=') => {
+                let cause = term.value.parse().map_err(|error| term.invalid(error))?;
+                match self.cause.replace(cause) {
+                    Some(_) => Err(term.invalid("the term is set twice")),
+                    None => Ok(()),
+                }
+            }
             ("text", '~') => {
                 self.text.push(term.value.clone());
                 Ok(())
@@ -204,6 +211,7 @@ impl fmt::Display for Filter {
         }
         add("payload~", &self.payload);
         add("error~", &self.error);
+        add("cause=", &self.cause.map(|cause| cause.to_string()));
         let age = |age: Duration| format_millis(age.as_millis() as u64);
         for text in &self.text {
             add("text~", &Some(text.clone()));
@@ -219,6 +227,7 @@ mod tests {
     use proptest::{option, prelude::*};
 
     use super::*;
+    use crate::{failure::Fingerprint, task::FailureKind};
 
     fn refused(text: &str) -> String {
         Filter::from_str(text).expect_err(text).to_string()
@@ -247,6 +256,7 @@ mod tests {
         assert!(refused("event=a evnt=b").contains("`evnt=b` at character 9: expected `event=b`"));
         assert!(refused("ä=1 b").contains("`ä=1` at character 1"));
         assert!(refused("welcome").contains("`welcome` at character 1: expected `text~"));
+        assert!(refused("cause=12").contains("`12`: expected 16 hexadecimal digits"));
         assert!(refused("age>soon").contains("`age>soon`"));
         assert!(refused("payload~\"open").contains("the closing quotation mark is missing"));
         assert!(refused("event=").contains("a value is missing"));
@@ -302,11 +312,13 @@ mod tests {
         #[test]
         fn a_filter_is_parsed_from_its_text(
             (event, id, payload, error) in (option::of(text()), option::of(text()), option::of(text()), option::of(text())),
+            cause in option::of("[a-z]"),
             headers in prop::collection::vec(("[a-c.]{1,3}", text()), 0..3),
             texts in prop::collection::vec(text(), 0..3),
             (older_than, younger_than) in (age(), age()),
         ) {
-            let filter = Filter { event, id, headers, payload, error, text: texts, older_than, younger_than };
+            let cause = cause.map(|message: String| Fingerprint::of("e", FailureKind::Error, &message));
+            let filter = Filter { event, id, headers, payload, error, cause, text: texts, older_than, younger_than };
             prop_assert_eq!(Filter::from_str(&filter.to_string()), Ok(filter));
         }
     }

@@ -12,9 +12,9 @@ use asynqueue_core::{
 };
 use serde_json::{Map, Value, json};
 
-use super::pause;
+use super::{failures::RecentFailures, pause};
 use crate::web::{
-    attention::{Concern, concerns},
+    attention::{Concern, Figures, concerns},
     figures::{TOTALS, total},
     show,
     version::{
@@ -71,16 +71,17 @@ pub(super) struct Past {
 impl Snapshot {
     pub(super) async fn read(
         inspector: &Inspector,
+        failures: &RecentFailures,
         past: &mut Past,
         more: More,
     ) -> Result<Self, BrokerError> {
         let at = Instant::now();
-        let (queues, servers, outboxes) = tokio::join!(
+        let (queues, servers, outboxes, failures) = tokio::try_join!(
             inspector.queues(),
             inspector.servers(),
-            inspector.outboxes()
-        );
-        let (queues, servers, outboxes) = (queues?, servers?, outboxes?);
+            inspector.outboxes(),
+            failures.read(inspector),
+        )?;
         let mut tasks = HashMap::new();
         if !more.tasks.is_empty() {
             let found = inspector.tasks(&more.tasks).await?;
@@ -99,7 +100,14 @@ impl Snapshot {
         let last = past.record_ended(&queues);
         past.sample(&queues, at);
         let now = inspector.now();
-        let concerns = concerns(&queues, &servers, &outboxes, past.growing(), now);
+        let concerns = concerns(&Figures {
+            queues: &queues,
+            servers: &servers,
+            outboxes: &outboxes,
+            failures: &failures,
+            growing: &past.growing(),
+            now,
+        });
         let mut common = common(&queues, &servers, now);
         common["versions"]["schedules"] = json!(schedules);
         common["tick"] = json!((took + pause(took)).as_millis() as u64);
