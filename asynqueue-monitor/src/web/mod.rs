@@ -36,6 +36,7 @@ mod live;
 mod pages;
 #[cfg(feature = "prometheus")]
 mod prometheus;
+mod process;
 mod reading;
 mod request;
 mod settings;
