@@ -3,14 +3,18 @@
 mod access;
 mod actions;
 mod api;
+mod brokers;
 mod direction;
+mod face;
 mod figures;
 mod jobs;
 mod live;
 mod names;
 mod outboxes;
 mod pages;
+mod probes;
 #[cfg(all(feature = "prometheus", feature = "metrics"))]
 mod prometheus;
+mod sessions;
 mod site;
 mod storage;

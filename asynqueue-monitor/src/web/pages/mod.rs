@@ -5,6 +5,7 @@ mod errors;
 pub(super) mod find;
 mod frame;
 pub(super) mod groups;
+pub(super) mod login;
 pub(super) mod outboxes;
 pub(super) mod overview;
 pub(super) mod queue;
