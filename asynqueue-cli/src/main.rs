@@ -4,12 +4,13 @@ mod bench;
 mod migrate;
 mod monitor;
 mod transfer;
+mod why;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// The asynqueue command line: serve the web monitor, benchmark a broker, move tasks to another broker.
+/// The asynqueue command line: serve the web monitor, show why tasks wait, benchmark a broker, move tasks to another broker.
 #[derive(Debug, Parser)]
 #[command(name = "asynqueue", version)]
 struct Cli {
@@ -32,6 +33,8 @@ enum Command {
     ///
     /// Servers may run on both brokers. A move that was interrupted or killed resumes when it is started again.
     Move(transfer::Options),
+    /// Show why a queue or a task waits: the causes, gravest first, and the servers that take from the queue.
+    Why(why::Options),
 }
 
 #[tokio::main]
@@ -41,6 +44,7 @@ async fn main() -> ExitCode {
         Command::Migrate(options) => migrate::run(&options).await,
         Command::Monitor(options) => monitor::run(&options).await,
         Command::Move(options) => transfer::run(&options).await,
+        Command::Why(options) => why::run(&options).await,
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,

@@ -1066,7 +1066,7 @@ impl Harness for OnTables {
 
     fn offers(&self, concern: &str, test: &str) -> bool {
         // `all_matching_tasks_are_changed` changes tasks of groups among others, and `storage` is about memory.
-        let lacks = ["group", "parts", "all_matching", "storage"];
+        let lacks = ["group", "parts", "all_matching", "storage", "points"];
         !lacks
             .iter()
             .any(|lacking| concern.contains(lacking) || test.contains(lacking))

@@ -30,6 +30,7 @@ pub mod registry;
 #[cfg(feature = "scheduler")]
 pub mod scheduler;
 pub mod server;
+pub mod statistics;
 mod suggest;
 mod sync;
 pub mod task;

@@ -316,6 +316,13 @@ impl Registry {
         }
     }
 
+    /// All handlers with their events.
+    pub(crate) fn processes(&self) -> impl Iterator<Item = (&Name, &BoxProcess)> {
+        let by_queue = self.by_queue.values();
+        let by_queue = by_queue.map(|(event, process)| (event, process));
+        self.by_event.iter().chain(by_queue)
+    }
+
     pub(crate) fn events(&self) -> &BTreeSet<Name> {
         &self.events
     }

@@ -1,9 +1,12 @@
 //! Documents of a later version are kept and do not affect others; expired documents are deleted.
 
+use std::time::Duration;
+
 use asynqueue_core::{
     broker::{
-        Broker, DocumentSwap, Expect, Fire, FireOutcome, Fleet, Put, REMOVALS_KEPT, ScheduleEntry,
-        ScheduleEvent, Schedules, ServerInfo, Space, Store, Subscriptions, Tick,
+        Broker, Conflict, DocumentSwap, Expect, Fire, FireOutcome, Fleet, NewTask, Put,
+        REMOVALS_KEPT, ScheduleEntry, ScheduleEvent, Schedules, ServerInfo, Space, Store,
+        Subscriptions, Tick, TickGuard, When,
     },
     codec::{CodecName, MessagePack},
     memory::MemoryBroker,
@@ -227,7 +230,7 @@ async fn a_field_of_a_later_version_is_kept_with_the_subscribers() {
 #[tokio::test]
 async fn an_undecodable_server_report_does_not_hide_others() {
     let store = MemoryBroker::new();
-    let in_a_while = Some(Broker::now(&store) + std::time::Duration::from_secs(60));
+    let in_a_while = Some(Broker::now(&store) + Duration::from_secs(60));
     for (space, name) in [(Space::Servers, "a"), (Space::Requests, "b")] {
         let set = Put::Set("of a later version".into(), in_a_while);
         let change = DocumentSwap::new(space, name, Expect::Any, set);
@@ -256,6 +259,59 @@ async fn expired_removals_are_deleted_when_another_is_added() {
     assert_eq!(kept().await, 2);
 }
 
+/// Whether a queue remembers the tick of this guard.
+async fn is_remembered(store: &MemoryBroker, queue: &str, guard: &Name) -> bool {
+    let (guard, tick) = (guard.clone(), TICK);
+    let mut task = entry("again").template;
+    task.queue = queue.into();
+    let mut task = NewTask::new(task, When::Now);
+    task.tick = Some(TickGuard { guard, tick });
+    let results = Store::enqueue(store, vec![task]).await.expect("open");
+    matches!(results[0], Err(Conflict::Fired { .. }))
+}
+
+/// A scheduler that read the entry before may still fire it.
+#[tokio::test]
+async fn the_last_tick_of_an_entry_outlives_it_as_long_as_the_record_of_its_removal() {
+    let clock = TestClock::default();
+    let store = MemoryBroker::with_clock(clock.clone());
+    let entries = vec![entry("gone"), entry("moved")];
+    store.put_schedules(entries).await.expect("put");
+    let ticks = vec![fire("gone"), fire("moved")];
+    let fired = store.fire(ticks).await.expect("fired");
+    assert_eq!(fired, [Ok(true), Ok(true)]);
+    let removed = store.remove_schedules(&["gone".into()]).await;
+    assert_eq!(removed.expect("removed"), [true]);
+    let mut moved = entry("moved");
+    moved.template.queue = "elsewhere".into();
+    store.put_schedules(vec![moved]).await.expect("put");
+
+    let records = store.documents(Space::Removals).await.expect("open");
+    let guards = records.iter().filter_map(|(name, _)| {
+        let guard = name.strip_prefix("ticks\n");
+        guard.map(Name::from)
+    });
+    let guards: Vec<_> = guards.collect();
+    assert_eq!(guards.len(), 2, "{records:?}");
+    // Each removal deletes what has expired.
+    let forget = async || {
+        store
+            .remove_schedules(&["x".into()])
+            .await
+            .expect("removed")
+    };
+    clock.advance(REMOVALS_KEPT - Duration::from_secs(1));
+    forget().await;
+    for guard in &guards {
+        assert!(is_remembered(&store, "default", guard).await, "{guard}");
+    }
+    clock.advance(Duration::from_secs(1));
+    forget().await;
+    for guard in &guards {
+        assert!(!is_remembered(&store, "default", guard).await, "{guard}");
+    }
+}
+
 fn server(name: &str) -> ServerInfo {
     let fields = serde_json::json!({
         "name": name, "host": "h", "pid": 1, "started": 0, "seen": 0, "queues": [], "strict": false, "events": [],
@@ -268,7 +324,7 @@ fn server(name: &str) -> ServerInfo {
 async fn lost_servers_are_deleted_even_if_nothing_reads_them() {
     let clock = TestClock::default();
     let store = MemoryBroker::with_clock(clock.clone());
-    let ttl = std::time::Duration::from_secs(3_600);
+    let ttl = Duration::from_secs(3_600);
     store.beat(server("gone"), ttl).await.expect("kept");
     store
         .request_quiet(&"gone".into(), true)
@@ -277,7 +333,7 @@ async fn lost_servers_are_deleted_even_if_nothing_reads_them() {
     clock.advance(ttl);
     for _ in 0..12 {
         store.beat(server("at-work"), ttl).await.expect("kept");
-        clock.advance(std::time::Duration::from_secs(5));
+        clock.advance(Duration::from_secs(5));
     }
     let names = async |space| {
         let all = store.documents(space).await.expect("open");

@@ -58,7 +58,7 @@ pub(crate) const OUTBOX: Tables = Tables {
 
 /// The functions of the broker. Those of a later version have the same arguments and results, because programs of both
 /// versions call them during a deployment; one that must differ gets another name.
-const FUNCTIONS: [&str; 9] = [
+const FUNCTIONS: [&str; 10] = [
     include_str!("sql/common.sql"),
     include_str!("sql/calls.sql"),
     include_str!("sql/enqueue.sql"),
@@ -68,6 +68,7 @@ const FUNCTIONS: [&str; 9] = [
     include_str!("sql/edit.sql"),
     include_str!("sql/upkeep.sql"),
     include_str!("sql/documents.sql"),
+    include_str!("sql/points.sql"),
 ];
 
 /// How long a migration waits for another one before it says so.

@@ -1,6 +1,9 @@
 //! The names of keys: the one place that maps a queue to keys.
 
-use asynqueue_core::{broker::Space, task::Name};
+use asynqueue_core::{
+    broker::{Series, Space},
+    task::{Name, Timestamp},
+};
 
 /// The keys of one queue, all in one slot of a Cluster by their hash tag.
 ///
@@ -207,6 +210,16 @@ impl DocumentKeys {
         let place = Space::ALL.iter().position(|other| *other == space);
         &self.spaces[place.expect("a space of `ALL`")]
     }
+}
+
+/// HASH lane → number and time of its last call that added figures.
+pub(crate) fn point_lanes(prefix: &str) -> String {
+    format!("{prefix}:{{points}}:changes")
+}
+
+/// HASH group and key → figures of a series in the span that starts at this time. All are in one slot.
+pub(crate) fn points(prefix: &str, series: Series, at: Timestamp) -> String {
+    format!("{prefix}:{{points}}:{}:{}", series.as_str(), at.as_millis())
 }
 
 /// STRING: shows that an instance is alive, with an expiry of a few seconds. All are in one slot.

@@ -159,6 +159,17 @@ create table asynqueue_settled (
     at integer not null
 ) strict;
 
+-- Figures over time: `counts` is a list of slots and numbers.
+create table asynqueue_point (
+    series text not null,
+    at integer not null,
+    part text not null,
+    key text not null,
+    counts blob not null,
+    note blob not null,
+    primary key (series, at, part, key)
+) strict, without rowid;
+
 create table asynqueue_document (
     space text not null,
     name text not null,

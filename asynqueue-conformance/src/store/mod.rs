@@ -1,4 +1,4 @@
-//! Requirements of stores below the traits for callers: documents, edits, imports and ticks, as in [`Store`].
+//! Requirements of stores below the traits for callers: documents, edits, imports, points and ticks, as in [`Store`].
 //!
 //! A store's crate runs it beside the [suite](crate::suite), with one more line:
 //!
@@ -52,6 +52,7 @@ pub mod documents;
 pub mod due;
 pub mod edits;
 pub mod import;
+pub mod points;
 pub mod ticks;
 
 /// Creates a store for one test.
@@ -123,6 +124,18 @@ macro_rules! store_suite {
                 asking_for_an_id_does_not_remember_it,
                 statistics_do_not_replace_those_of_the_store,
                 statistics_are_forgotten_with_their_queue,
+            ],
+            points: [
+                figures_of_one_key_and_time_are_added_up,
+                points_are_returned_by_time_group_and_key,
+                only_points_of_the_requested_time_and_key_are_returned,
+                names_of_points_of_any_text_do_not_collide,
+                keys_beyond_the_maximum_of_a_group_are_added_to_the_rest,
+                points_that_are_no_longer_kept_are_gone,
+                racing_figures_are_all_added,
+                a_large_call_of_points_is_added,
+                large_figures_are_exact,
+                a_closed_store_has_no_points,
             ],
             ticks: [
                 the_task_of_a_tick_is_accepted_once,

@@ -62,6 +62,7 @@ pub mod late;
 pub mod lease;
 pub mod lifecycle;
 pub mod parts;
+pub mod pauses;
 pub mod reclaim;
 pub mod replace;
 pub mod retention;
@@ -376,6 +377,11 @@ macro_rules! conformance_suite {
                 a_waiter_for_a_member_learns_that_it_is_gone,
                 members_are_listed_by_group_oldest_first,
                 a_group_due_before_all_others_is_signalled,
+            ],
+            pauses: [
+                a_pause_is_recorded_until_the_queue_is_resumed,
+                a_deleted_queue_has_no_record_of_a_pause,
+                the_pause_of_a_schedule_entry_is_recorded,
             ],
             parts: [
                 members_that_are_set_apart_are_due_separately,

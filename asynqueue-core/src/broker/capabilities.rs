@@ -17,6 +17,8 @@ pub struct Capabilities {
     pub progress: bool,
     /// Attempts are counted by [hour](super::Inspect::history).
     pub history: bool,
+    /// [Figures over time](super::Inspect::points) are kept.
+    pub points: bool,
     /// The [memory](super::Inspect::memory) of queues is known.
     pub memory: bool,
     /// [`enqueue_durably`](super::Broker::enqueue_durably) supports more than

@@ -6,7 +6,7 @@ use futures_util::stream::BoxStream;
 
 use std::sync::Arc;
 
-use super::{BrokerError, Lease, Move, TaskInfo};
+use super::{BrokerError, Lease, Move, Pausable, Pause, Point, TaskInfo};
 use crate::{
     codec::CodecName,
     process::Progress,
@@ -76,12 +76,28 @@ pub trait Control: Send + Sync {
     /// When the broker cannot be reached.
     async fn report(&self, progress: Vec<(Lease, Progress)>) -> Result<(), BrokerError>;
 
+    /// Adds figures over time, at most [`Point::MAX_CALL`](super::Point::MAX_CALL) points. Each point is added in one
+    /// step to the one with its series, time, group and key.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached. Each point may or may not have been added.
+    async fn add_points(&self, points: Vec<Point>) -> Result<(), BrokerError>;
+
     /// Pauses or resumes leasing from queues. Active tasks continue.
     ///
     /// # Errors
     ///
     /// When the broker cannot be reached.
     async fn set_paused(&self, queues: &[Name], paused: bool) -> Result<(), BrokerError>;
+
+    /// Records who paused queues or schedule entries, when and why. It replaces an earlier record. Resuming or deleting
+    /// a queue or an entry removes its record.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    async fn record_pauses(&self, of: &[Pausable], pause: &Pause) -> Result<(), BrokerError>;
 
     /// Deletes tasks that are not active. The result for each is `true` if the task no longer exists, and `false` if it
     /// is active.

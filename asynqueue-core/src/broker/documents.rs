@@ -27,11 +27,13 @@ pub enum Space {
     Moves,
     /// What the relay of each outbox reports, by the outbox's id. Due when the report is forgotten.
     Outboxes,
+    /// Who paused a queue or a schedule entry, when and why, by the kind and the name of what is paused.
+    Pauses,
 }
 
 impl Space {
     /// All spaces.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Servers,
         Self::Requests,
         Self::Subscriptions,
@@ -41,6 +43,7 @@ impl Space {
         Self::Marks,
         Self::Moves,
         Self::Outboxes,
+        Self::Pauses,
     ];
 
     /// The name that stores use, such as `schedule_events`.
@@ -55,6 +58,7 @@ impl Space {
             Self::Marks => "marks",
             Self::Moves => "moves",
             Self::Outboxes => "outboxes",
+            Self::Pauses => "pauses",
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::{BrokerError, OutboxAction, OutboxInfo, OutboxRequest};
+use super::{BrokerError, LimitInfo, OutboxAction, OutboxInfo, OutboxRequest, QueueUse};
 use crate::task::{Name, TaskRef, Timestamp};
 
 /// Stores what each running server reports.
@@ -141,6 +141,16 @@ pub struct ServerInfo {
     /// Tasks that it released because it has no handler for their event, and that are not due again yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unhandled: Vec<UnhandledTasks>,
+    /// The [version](crate::server::ServerBuilder::version) of its program. `None` if it reports none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// How many tasks of its queues it holds: of each queue that has tasks there or a limit. Empty for servers of
+    /// versions that do not report it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub queue_use: Vec<QueueUse>,
+    /// The limits of its handlers. Empty for servers of versions that do not report them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<LimitInfo>,
 }
 
 impl ServerInfo {
@@ -163,6 +173,9 @@ impl ServerInfo {
             stopping: false,
             quiet: false,
             unhandled: Vec::new(),
+            version: None,
+            queue_use: Vec::new(),
+            limits: Vec::new(),
         }
     }
 }
@@ -241,7 +254,7 @@ impl RunningTask {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::LimitKind, *};
 
     /// Servers of earlier and later versions share a broker.
     #[test]
@@ -263,6 +276,9 @@ mod tests {
             stopping: false,
             quiet: false,
             unhandled: Vec::new(),
+            version: None,
+            queue_use: Vec::new(),
+            limits: Vec::new(),
         };
         let written = serde_json::to_value(&server).expect("JSON");
         assert_eq!(written.get("quiet"), None, "{written}");
@@ -276,6 +292,24 @@ mod tests {
                 .expect("read")
                 .quiet
         );
+    }
+
+    /// A limit of a later kind must not hide the server.
+    #[test]
+    fn the_report_of_a_later_version_is_readable() {
+        let mut server = ServerInfo::new("worker-1", Timestamp::from_millis(1_000));
+        let events = vec!["video".into()];
+        server.limits = vec![LimitInfo::new(LimitKind::Rate, events, 5)];
+        server.queue_use = vec![QueueUse::new("video", 3).with_max(4)];
+        server.version = Some("1.2.0".into());
+        let bytes = rmp_serde::to_vec_named(&server).expect("MessagePack");
+        let read: ServerInfo = rmp_serde::from_slice(&bytes).expect("read");
+        assert_eq!(read, server);
+        let mut written = serde_json::to_value(&server).expect("JSON");
+        written["limits"][0]["kind"] = "by_tenant".into();
+        written["limits"][0]["tenants"] = 7.into();
+        let read: ServerInfo = serde_json::from_value(written).expect("read");
+        assert_eq!(read.limits[0].kind, LimitKind::Other);
     }
 
     #[test]

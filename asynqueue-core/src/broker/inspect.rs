@@ -6,7 +6,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Apart, ArchiveStats, BrokerError, Version, is_archive_nearly_full};
+use super::{
+    Apart, ArchiveStats, BrokerError, Pausable, Pause, Point, PointQuery, Version,
+    is_archive_nearly_full,
+};
 use crate::{
     process::Progress,
     task::{Attempt, Envelope, Failure, Name, TaskRef, TaskState, Timestamp},
@@ -29,6 +32,14 @@ pub trait Inspect: Send + Sync {
     /// When the broker cannot be reached.
     async fn stats(&self, queues: &[Name]) -> Result<Vec<QueueStats>, BrokerError>;
 
+    /// The [records](super::Control::record_pauses) of pauses, in the order given. `None` if there is none: it is not
+    /// paused, or the program that paused it recorded nothing.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    async fn pauses(&self, of: &[Pausable]) -> Result<Vec<Option<Pause>>, BrokerError>;
+
     /// How many attempts ended in each hour since that of `since`, for each queue in the order given. Oldest first;
     /// hours without attempts are left out. Hours are kept for 90 days.
     ///
@@ -40,6 +51,13 @@ pub trait Inspect: Send + Sync {
         queues: &[Name],
         since: Timestamp,
     ) -> Result<Vec<Vec<HourStats>>, BrokerError>;
+
+    /// Figures over time, by time, group and key. Points that are older than [kept](super::Series::kept) are left out.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    async fn points(&self, query: &PointQuery) -> Result<Vec<Point>, BrokerError>;
 
     /// The approximate memory of each queue in bytes, in the order given. `None` if the storage does not report it.
     ///

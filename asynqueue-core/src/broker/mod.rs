@@ -40,7 +40,10 @@ mod inspect;
 #[doc(hidden)]
 pub mod kit;
 mod lease;
+mod limits;
 mod outboxes;
+mod pauses;
+mod points;
 mod schedules;
 mod store;
 mod subscriptions;
@@ -65,7 +68,10 @@ pub use self::{
     import::{Apart, Import, Imported, TaskPlace, Totals},
     inspect::{Cursor, HourStats, Inspect, LeaseInfo, Node, Page, QueueStats, TaskInfo, TaskPage},
     lease::{Extended, Lease, LeaseRequest, LeaseToken, Leased, Outcome, Settled, Settlement},
+    limits::{LimitInfo, LimitKind, QueueUse},
     outboxes::{OutboxAction, OutboxInfo, OutboxRequest},
+    pauses::{Pausable, Pause},
+    points::{Counts, Point, PointQuery, Series},
     schedules::{
         CLOCK_TOLERANCE, DueSchedules, Fire, FireOutcome, MissedTicks, ScheduleEntry,
         ScheduleEvent, ScheduleSwap, Schedules, Tick,

@@ -8,9 +8,9 @@ use futures_util::{StreamExt, stream};
 use super::{
     Aggregation, BrokerError, Capabilities, Conflict, Document, DocumentSwap, DueDocuments,
     DueGroups, Durability, Each, Edit, Edited, Extended, Finished, Forwarded, Group, GroupInfo,
-    HourStats, Import, Imported, Keep, Lease, LeaseRequest, Leased, NewTask, Node, Page,
-    QueueStats, SetApart, Settled, Settlement, Signals, Space, Swapped, TaskInfo, TaskPage, Totals,
-    Trimmed, derived,
+    HourStats, Import, Imported, Keep, Lease, LeaseRequest, Leased, NewTask, Node, Page, Point,
+    PointQuery, QueueStats, SetApart, Settled, Settlement, Signals, Space, Swapped, TaskInfo,
+    TaskPage, Totals, Trimmed, derived,
 };
 use crate::{
     process::Progress,
@@ -324,6 +324,30 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
         match self.inner() {
             Some(inner) => inner.report(progress).await,
             None => Ok(()),
+        }
+    }
+
+    /// Adds figures over time: see [`Control::add_points`](super::Control::add_points). The default discards them.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be reached.
+    async fn add_points(&self, points: Vec<Point>) -> Result<(), BrokerError> {
+        match self.inner() {
+            Some(inner) => inner.add_points(points).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Figures over time: see [`Inspect::points`](super::Inspect::points). There are none by default.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be reached.
+    async fn points(&self, query: &PointQuery) -> Result<Vec<Point>, BrokerError> {
+        match self.inner() {
+            Some(inner) => inner.points(query).await,
+            None => Ok(Vec::new()),
         }
     }
 

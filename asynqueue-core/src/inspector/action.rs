@@ -107,8 +107,8 @@ impl Inspector {
 
     /// A reason with the name of the acting user.
     fn reason(&self, reason: &str) -> String {
-        let mut reason = match &self.user {
-            Some(user) => format!("by {user}: {reason}"),
+        let mut reason = match self.actor() {
+            Some(actor) => format!("by {}: {reason}", actor.name),
             None => reason.to_owned(),
         };
         cut(&mut reason, Failure::MAX_MESSAGE);

@@ -1,29 +1,36 @@
 //! Inspecting and changing queues, for people and the tools that they use.
 
 mod action;
+mod actor;
 mod again;
 mod bulk;
+mod events;
 mod filter;
 mod kind;
 mod meant;
 mod msgpack;
+mod pauses;
 mod queues;
 mod redact;
 mod schedules;
 mod tasks;
 mod view;
+mod why;
 
 use std::fmt;
 
 pub use self::{
     action::{Action, ActionOutcome},
+    actor::Actor,
     again::AgainError,
     bulk::BulkProgress,
+    events::Course,
     filter::{Filter, InvalidFilter},
     kind::{ActionKind, ActionTarget, UnknownAction},
     queues::{QueueError, QueueInfo},
     tasks::{FindError, Listing},
     view::Viewer,
+    why::{Cause, Delay, Estimate, QueueWait, Taker, TakerState, TaskWait, Turn},
 };
 use crate::{
     broker::{
@@ -59,7 +66,7 @@ use crate::{
 pub struct Inspector {
     broker: SharedBroker,
     viewer: Viewer,
-    user: Option<String>,
+    actor: Option<Actor>,
 }
 
 impl Inspector {
@@ -68,15 +75,21 @@ impl Inspector {
         Self {
             broker: broker.into(),
             viewer: Viewer::default(),
-            user: None,
+            actor: None,
         }
     }
 
-    /// Sets the name of the acting user, which is recorded in the tasks that it changes.
+    /// Sets who acts. It is recorded in the tasks that it changes, and with the queues and schedule entries that it
+    /// pauses.
     #[must_use]
-    pub fn acting_as(mut self, user: impl Into<String>) -> Self {
-        self.user = Some(user.into());
+    pub fn acting_as(mut self, actor: impl Into<Actor>) -> Self {
+        self.actor = Some(actor.into());
         self
+    }
+
+    /// Who acts, if that was [set](Self::acting_as).
+    pub fn actor(&self) -> Option<&Actor> {
+        self.actor.as_ref()
     }
 
     /// Adds support for payloads and results in codec `C`.
@@ -185,7 +198,7 @@ impl Inspector {
 impl fmt::Debug for Inspector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Inspector")
-            .field("user", &self.user)
+            .field("actor", &self.actor)
             .field("viewer", &self.viewer)
             .finish_non_exhaustive()
     }

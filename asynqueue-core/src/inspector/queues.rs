@@ -181,24 +181,6 @@ impl Inspector {
         self.broker.place(queue)
     }
 
-    /// Pauses queues: no tasks are leased from them. Active tasks continue.
-    ///
-    /// # Errors
-    ///
-    /// When the broker cannot be reached.
-    pub async fn pause(&self, queues: &[Name]) -> Result<(), BrokerError> {
-        self.broker.set_paused(queues, true).await
-    }
-
-    /// Resumes leasing from queues.
-    ///
-    /// # Errors
-    ///
-    /// When the broker cannot be reached.
-    pub async fn resume(&self, queues: &[Name]) -> Result<(), BrokerError> {
-        self.broker.set_paused(queues, false).await
-    }
-
     /// Deletes a queue, only if it has no tasks unless `force` is set. Returns whether the queue no longer exists.
     ///
     /// # Errors

@@ -34,6 +34,10 @@ impl Inspector {
     /// The timetable, to add, pause, resume, trigger and remove entries.
     #[cfg(feature = "scheduler")]
     pub fn timetable(&self) -> Timetable {
-        Timetable::new(self.broker.clone())
+        let timetable = Timetable::new(self.broker.clone());
+        match self.actor() {
+            Some(actor) => timetable.acting_as(actor.clone()),
+            None => timetable,
+        }
     }
 }

@@ -42,6 +42,12 @@ impl Line {
         }
     }
 
+    /// About how many tasks are away.
+    pub(super) fn length(&self) -> u64 {
+        let ahead = self.last.saturating_sub(self.served);
+        ahead.saturating_add(self.late)
+    }
+
     /// How many starts until its turn, counted from 1.
     pub(super) fn number(&self, place: u64) -> u64 {
         place.saturating_sub(self.served).max(1)

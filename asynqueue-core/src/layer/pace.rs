@@ -54,6 +54,24 @@ impl Turns {
         *next = next.and_then(|next| next.checked_sub(self.interval));
     }
 
+    /// How many turns there are in which period.
+    pub(super) fn rate(&self) -> (u64, Duration) {
+        let period = self.interval + self.burst;
+        let interval = self.interval.as_nanos().max(1);
+        let max = (period.as_nanos() + interval / 2) / interval;
+        (u64::try_from(max).unwrap_or(u64::MAX), period)
+    }
+
+    /// How many turns of the current burst are taken.
+    pub(super) fn used(&self) -> u64 {
+        let next = *self.next.lock();
+        let taken = next.map_or(Duration::ZERO, |next| {
+            next.saturating_duration_since(Instant::now())
+        });
+        let used = taken.as_nanos().div_ceil(self.interval.as_nanos().max(1));
+        u64::try_from(used).unwrap_or(u64::MAX).min(self.rate().0)
+    }
+
     /// The time until the next turn.
     pub(super) fn wait(&self) -> Duration {
         let next = *self.next.lock();

@@ -7,6 +7,7 @@ mod import;
 mod inspect;
 mod listeners;
 mod locks;
+mod points;
 mod queue;
 mod store;
 mod table;
@@ -21,7 +22,7 @@ use std::{
     },
 };
 
-use self::{documents::Documents, queue::Queue};
+use self::{documents::Documents, points::Points, queue::Queue};
 use crate::{
     broker::{BrokerError, Each, SharedBroker},
     sync::{Mutex, RwLock},
@@ -67,6 +68,7 @@ struct Inner {
     /// One lock per queue, so that queues do not block one another.
     queues: RwLock<BTreeMap<Name, Arc<Mutex<Queue>>>>,
     documents: Mutex<Documents>,
+    points: Mutex<Points>,
 }
 
 impl MemoryBroker {
@@ -82,6 +84,7 @@ impl MemoryBroker {
             closed: AtomicBool::new(false),
             queues: RwLock::default(),
             documents: Mutex::default(),
+            points: Mutex::default(),
         }))
     }
 

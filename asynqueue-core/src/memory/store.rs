@@ -11,9 +11,9 @@ use crate::{
     broker::{
         Aggregation, BrokerError, Capabilities, Conflict, Document, DocumentSwap, DueDocuments,
         DueGroups, Each, Edit, Edited, Extended, Finished, Forwarded, Group, GroupInfo, HourStats,
-        Import, Imported, Keep, Lease, LeaseRequest, Leased, NewTask, Node, Page, QueueStats,
-        SetApart, Settled, Settlement, Signals, Space, Store, Swapped, TaskInfo, TaskPage, Totals,
-        Trimmed,
+        Import, Imported, Keep, Lease, LeaseRequest, Leased, NewTask, Node, Page, Point,
+        PointQuery, QueueStats, SetApart, Settled, Settlement, Signals, Space, Store, Swapped,
+        TaskInfo, TaskPage, Totals, Trimmed,
     },
     process::Progress,
     task::{Name, TaskRef, TaskState, Timestamp},
@@ -213,6 +213,7 @@ impl Store for MemoryBroker {
             groups: true,
             progress: true,
             history: true,
+            points: true,
             memory: true,
             import: true,
             ..Capabilities::default()
@@ -281,6 +282,17 @@ impl Store for MemoryBroker {
             },
         );
         Ok(())
+    }
+
+    async fn add_points(&self, points: Vec<Point>) -> Result<(), BrokerError> {
+        self.open()?;
+        self.0.points.lock().add(points, self.clock_now());
+        Ok(())
+    }
+
+    async fn points(&self, query: &PointQuery) -> Result<Vec<Point>, BrokerError> {
+        self.open()?;
+        Ok(self.0.points.lock().read(query, self.clock_now()))
     }
 
     async fn history(

@@ -2,7 +2,8 @@
 
 use super::{Entry, Rule, ScheduleError, change::change, entry::task_of};
 use crate::{
-    broker::{NewTask, ScheduleEntry, SharedBroker, When},
+    broker::{NewTask, Pausable, Pause, ScheduleEntry, SharedBroker, When},
+    inspector::Actor,
     producer::Producer,
     task::{Name, TaskId, TaskRef},
 };
@@ -27,6 +28,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Timetable {
     producer: Producer,
+    actor: Option<Actor>,
 }
 
 /// The source of entries that were added at run time.
@@ -37,7 +39,15 @@ impl Timetable {
     pub fn new(broker: impl Into<SharedBroker>) -> Self {
         Self {
             producer: Producer::new(broker),
+            actor: None,
         }
+    }
+
+    /// Sets who acts. It is recorded with the entries that it pauses.
+    #[must_use]
+    pub fn acting_as(mut self, actor: impl Into<Actor>) -> Self {
+        self.actor = Some(actor.into());
+        self
     }
 
     fn broker(&self) -> &SharedBroker {
@@ -82,21 +92,44 @@ impl Timetable {
         Ok(self.broker().schedules().await?)
     }
 
-    /// Pauses an entry: its ticks are not fired until it is resumed.
+    /// Pauses an entry: its ticks are not fired until it is resumed. Who paused it and when is
+    /// [recorded](crate::inspector::Inspector::pauses), unless it was paused before.
     ///
     /// # Errors
     ///
     /// When the entry does not exist, or the broker cannot be reached.
     pub async fn pause(&self, name: &str) -> Result<(), ScheduleError> {
+        self.pause_because(name, "").await
+    }
+
+    /// [Pauses](Self::pause) an entry, and records the reason.
+    ///
+    /// # Errors
+    ///
+    /// When the entry does not exist, or the broker cannot be reached.
+    pub async fn pause_because(
+        &self,
+        name: &str,
+        reason: impl Into<String>,
+    ) -> Result<(), ScheduleError> {
+        let mut is_new = false;
         let pause = |entry: Option<&ScheduleEntry>| {
             let entry = entry.ok_or_else(|| unknown(name))?;
-            let paused = !entry.paused;
-            Ok(paused.then(|| ScheduleEntry {
-                paused,
+            is_new = !entry.paused;
+            Ok(is_new.then(|| ScheduleEntry {
+                paused: true,
                 ..entry.clone()
             }))
         };
-        change(self.broker(), &Name::from(name), pause).await
+        let entry = Name::from(name);
+        change(self.broker(), &entry, pause).await?;
+        if is_new {
+            let pause = Pause::new(self.broker().now()).by(self.actor.clone());
+            let of = [Pausable::Schedule(entry)];
+            let broker = self.broker();
+            broker.record_pauses(&of, &pause.because(reason)).await?;
+        }
+        Ok(())
     }
 
     /// Resumes an entry from its next tick. Ticks that passed while it was paused are not made up.

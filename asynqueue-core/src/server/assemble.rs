@@ -20,6 +20,7 @@ use super::{
     queues::QueueSet,
     quiet::Quiet,
     running::Slots,
+    statistics::Statistics,
 };
 #[cfg(feature = "metrics")]
 use crate::layer::MetricsLayer;
@@ -66,6 +67,8 @@ impl ServerBuilder {
             provided: Arc::new(provided),
             queue_names: queues.names(),
             weights: queues.weights(),
+            queue_limits: queues.limits(),
+            version: self.version,
             strict: self.strict,
             aggregators: self.aggregators,
             subscribers,
@@ -84,6 +87,7 @@ impl ServerBuilder {
             stopping: CancellationToken::new(),
             stopped: CancellationToken::new(),
             counters: Counters::default(),
+            statistics: Statistics::default(),
             meter: ServerMeter::default(),
             settings,
         };

@@ -18,6 +18,7 @@ use crate::{
 pub struct ServerBuilder {
     pub(super) broker: SharedBroker,
     pub(super) name: Option<Name>,
+    pub(super) version: Option<String>,
     pub(super) queues: Vec<(Name, u32)>,
     pub(super) queue_limits: Vec<(Name, usize)>,
     pub(crate) strict: bool,
@@ -56,6 +57,7 @@ impl ServerBuilder {
         Self {
             broker,
             name: None,
+            version: None,
             queues: Vec::new(),
             queue_limits: Vec::new(),
             strict: false,
@@ -288,6 +290,18 @@ impl ServerBuilder {
     /// Names this server, uniquely among the servers of the broker. Default: host name, process id and a random suffix.
     pub fn name(mut self, name: impl Into<Name>) -> Self {
         self.name = Some(name.into());
+        self
+    }
+
+    /// Sets the version of the program, which the server [reports](crate::broker::ServerInfo::version). Default: none.
+    ///
+    /// ```
+    /// # use asynqueue_core::{memory::MemoryBroker, server::Server};
+    /// let builder = Server::builder(MemoryBroker::new()).version(env!("CARGO_PKG_VERSION"));
+    /// # drop(builder);
+    /// ```
+    pub fn version(mut self, version: impl Into<String>) -> Self {
+        self.version = Some(version.into());
         self
     }
 

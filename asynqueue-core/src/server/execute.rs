@@ -131,10 +131,12 @@ impl Shared {
         let mut result = match admitted {
             Ok(service) => {
                 place.slot.start(running);
+                let started = self.statistics.start(&context);
                 let request = TaskRequest {
                     context: context.clone(),
                 };
                 let result = watch_polls(service.run(request), &place.slot).await;
+                started.end();
                 context.end_blocking();
                 let has_stopped = self.wait_for_blocking(&context, &result).await;
                 *concluding = place.slot.end();

@@ -63,7 +63,7 @@ impl Keeper {
 /// Runs the parts of the server until it is stopped, then winds down.
 async fn keep(shared: Arc<Shared>, queues: QueueSet) -> Result<(), ServerError> {
     let mut upkeep = JoinSet::new();
-    let parts: [fn(Arc<Shared>) -> Part; 10] = [
+    let parts: [fn(Arc<Shared>) -> Part; 11] = [
         |shared| shared.settle_outcomes().boxed(),
         |shared| shared.extend_leases().boxed(),
         |shared| shared.watch_slots().boxed(),
@@ -72,6 +72,7 @@ async fn keep(shared: Arc<Shared>, queues: QueueSet) -> Result<(), ServerError> 
         |shared| shared.reclaim_lost().boxed(),
         |shared| shared.trim_old().boxed(),
         |shared| shared.report_presence().boxed(),
+        |shared| shared.report_statistics().boxed(),
         |shared| shared.keep_subscribed().boxed(),
         |shared| shared.watch_quiet_signals().boxed(),
     ];
@@ -99,7 +100,11 @@ async fn keep(shared: Arc<Shared>, queues: QueueSet) -> Result<(), ServerError> 
     fetching.abort();
     shared.stopped.cancel();
     tokio::select! {
-        () = async { while upkeep.join_next().await.is_some() {} } => {}
+        () = async {
+            while upkeep.join_next().await.is_some() {}
+            // After the last outcome was recorded.
+            shared.report_last_statistics().await;
+        } => {}
         () = shared.last_calls() => {}
     }
     match (panic, fetched) {

@@ -49,7 +49,9 @@ mod settings;
 mod settle;
 mod shutdown;
 mod signals;
+mod statistics;
 mod subscribing;
+mod usage;
 mod watch;
 
 use std::{
@@ -72,7 +74,7 @@ pub(crate) use self::outcome::guarded;
 use self::{
     admission::Unhandled, aggregate::Aggregator, archived::HookCalls, heartbeat::LeaseChecks,
     inbox::Inbox, keeper::Keeper, outbox::Outbox, queues::QueueSet, quiet::Quiet, running::Slots,
-    settings::Settings, shutdown::LAST_HOOKS,
+    settings::Settings, shutdown::LAST_HOOKS, statistics::Statistics,
 };
 #[cfg(feature = "config")]
 pub(crate) use self::{
@@ -141,6 +143,10 @@ struct Shared {
     provided: Arc<Provided>,
     queue_names: Vec<Name>,
     weights: Vec<(Name, u32)>,
+    /// The limit of each queue, in their order.
+    queue_limits: Vec<Option<usize>>,
+    /// The version of the program.
+    version: Option<String>,
     strict: bool,
     aggregators: Vec<Aggregator>,
     /// Event and name of each subscriber.
@@ -169,6 +175,7 @@ struct Shared {
     /// Cancelled when everything stops.
     stopped: CancellationToken,
     counters: Counters,
+    statistics: Statistics,
     meter: ServerMeter,
 }
 

@@ -77,6 +77,9 @@ impl Shared {
             stopping: self.stopping.is_cancelled(),
             quiet: self.quiet.is_on(),
             unhandled: self.unhandled.away(now),
+            version: self.version.clone(),
+            queue_use: self.queue_use(),
+            limits: self.limits(now),
         }
     }
 }

@@ -98,6 +98,11 @@ impl QueueSet {
         self.queues.iter().map(weight).collect()
     }
 
+    /// The limit of each queue.
+    pub(super) fn limits(&self) -> Vec<Option<usize>> {
+        self.queues.iter().map(|queue| queue.limit).collect()
+    }
+
     pub(super) fn name(&self, queue: usize) -> &Name {
         &self.queues[queue].name
     }

@@ -178,6 +178,7 @@ impl Shared {
             }
         }
         self.note_archived(settlements, &settled);
+        self.statistics.settled(settlements, &settled);
         // A stale one was not lost: its worker is alive, or another server was faster.
         let outcomes = settlements.iter().zip(settled);
         let ended = outcomes.filter(|(_, settled)| *settled != Settled::Stale);

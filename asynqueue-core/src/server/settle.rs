@@ -167,6 +167,7 @@ impl Shared {
         self.note_stale(part, &settled);
         self.note_completed(part, &settled);
         self.note_archived(part, &settled);
+        self.statistics.settled(part, &settled);
         let outcomes = part.iter().zip(settled);
         guarded("metrics", || {
             metrics::settled(outcomes, |event| self.registry.knows(event));

@@ -9,8 +9,8 @@ use tokio::time::{Instant, sleep};
 use super::{error::TransferError, side::Side};
 use crate::{
     broker::{
-        Document, DocumentSwap, Expect, Put, SCHEDULES_MARK, Space, forget_removal, new_mark,
-        note_removal, removal_of_entry,
+        Document, DocumentSwap, Expect, Pausable, Put, SCHEDULES_MARK, Space, forget_removal,
+        new_mark, note_removal, removal_of_entry,
     },
     task::{Name, Timestamp},
 };
@@ -160,12 +160,15 @@ impl Entries<'_> {
             self.from.swap(set).await?;
             return Ok(Moved::Taken);
         }
+        let pause = Pausable::Schedule(name.clone());
+        self.from.copy_pause(&self.to, &pause).await?;
         // Programs of the source that declare the entry do not restore it.
         let removal = note_removal(removal_of_entry(name), self.from.now());
         let expect = Expect::Version(version.version);
         let set = vec![
             DocumentSwap::new(Space::Schedules, name, expect, Put::Remove),
             DocumentSwap::new(Space::ScheduleEvents, name, Expect::Any, Put::Remove),
+            DocumentSwap::new(Space::Pauses, pause.document(), Expect::Any, Put::Remove),
             removal,
         ];
         if !self.from.swap(set).await?

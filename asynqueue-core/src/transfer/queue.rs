@@ -12,7 +12,7 @@ use super::{
     tasks::{BATCH, Batch, HandOver, Stays},
 };
 use crate::{
-    broker::{LeaseInfo, Page, Space, TaskInfo, unsupported},
+    broker::{LeaseInfo, Page, Pausable, Space, TaskInfo, unsupported},
     task::{Name, TaskRef, TaskState, Timestamp},
 };
 
@@ -113,6 +113,8 @@ impl QueueMove {
         if from.stats(&self.name).await?.total() == 0 {
             record.send().await?;
             if from.delete_queue(&self.name).await? {
+                let pause = Pausable::Queue(self.name.clone());
+                from.forget_pause(&pause).await?;
                 if let Some(record) = self.record.take() {
                     record.forget().await?;
                 }
@@ -145,6 +147,8 @@ impl QueueMove {
             record.unhalt().await?;
         } else if stats.paused {
             to.set_paused(&self.name, true).await?;
+            from.copy_pause(to, &Pausable::Queue(self.name.clone()))
+                .await?;
         }
         if !ledger.is_resumed {
             return Ok(0);

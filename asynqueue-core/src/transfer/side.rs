@@ -3,8 +3,8 @@
 use super::error::TransferError;
 use crate::{
     broker::{
-        Change, Document, DocumentSwap, Edit, Edited, HourStats, Import, Imported, Page,
-        QueueStats, SharedBroker, Space, Store, TaskInfo, TaskPage, Totals,
+        Change, Document, DocumentSwap, Edit, Edited, Expect, HourStats, Import, Imported, Page,
+        Pausable, Put, QueueStats, SharedBroker, Space, Store, TaskInfo, TaskPage, Totals,
     },
     task::{Name, TaskRef, TaskState, Timestamp},
 };
@@ -134,6 +134,24 @@ impl Side {
         let queues = std::slice::from_ref(queue);
         let paused = self.store().set_paused(queues, paused).await;
         paused.map_err(|error| self.failed(error))
+    }
+
+    /// Copies the record of a pause to another store, unless that has one.
+    pub(super) async fn copy_pause(&self, to: &Self, of: &Pausable) -> Result<()> {
+        let record = of.document();
+        if let Some(found) = self.document(Space::Pauses, &record).await? {
+            let put = Put::Set(found.bytes, found.due);
+            let copy = DocumentSwap::new(Space::Pauses, record, Expect::Absent, put);
+            to.swap(vec![copy]).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes the record of a pause.
+    pub(super) async fn forget_pause(&self, of: &Pausable) -> Result<()> {
+        let (record, put) = (of.document(), Put::Remove);
+        let removal = DocumentSwap::new(Space::Pauses, record, Expect::Any, put);
+        self.swap(vec![removal]).await.map(drop)
     }
 
     /// Deletes a queue if it has no tasks. Returns whether it no longer exists.

@@ -62,6 +62,12 @@ async fn fire_while(
     firing.await.unwrap()
 }
 
+/// Its task, which has ended, is no longer there to refuse another one with its id.
+async fn end_task(broker: &MemoryBroker) {
+    let first = TaskRef::new("default", TaskId::new("e-1000").unwrap());
+    assert_eq!(broker.delete(&[first]).await.unwrap(), [true]);
+}
+
 async fn kept(broker: &MemoryBroker) -> Option<ScheduleEntry> {
     broker.schedule(&"e".into()).await.unwrap()
 }
@@ -112,6 +118,35 @@ async fn an_entry_that_is_removed_while_it_fires_stays_removed() {
 }
 
 #[tokio::test]
+async fn a_tick_whose_entry_was_removed_after_it_fired_is_not_enqueued_by_a_late_scheduler() {
+    let broker = MemoryBroker::new();
+    let fired_and_removed = async {
+        let fired = broker.fire(vec![fire(TICK, NEXT)]).await.unwrap();
+        assert_eq!(fired, [Ok(true)]);
+        end_task(&broker).await;
+        broker.remove_schedules(&["e".into()]).await.unwrap();
+    };
+    let fired = fire_while(&broker, vec![fire(TICK, NEXT)], fired_and_removed).await;
+    assert_eq!(fired, [Ok(false)]);
+}
+
+#[tokio::test]
+async fn a_tick_whose_entry_got_another_queue_is_not_enqueued_to_the_old_one_again() {
+    let broker = MemoryBroker::new();
+    let fired_and_moved = async {
+        let fired = broker.fire(vec![fire(TICK, NEXT)]).await.unwrap();
+        assert_eq!(fired, [Ok(true)]);
+        end_task(&broker).await;
+        let mut moved = entry();
+        moved.template.queue = "elsewhere".into();
+        moved.next = Some(NEXT);
+        broker.put_schedules(vec![moved]).await.unwrap();
+    };
+    let fired = fire_while(&broker, vec![fire(TICK, NEXT)], fired_and_moved).await;
+    assert_eq!(fired, [Ok(false)]);
+}
+
+#[tokio::test]
 async fn an_entry_added_again_while_the_previous_one_fires_starts_over() {
     let broker = MemoryBroker::new();
     let again = async {
@@ -125,8 +160,7 @@ async fn an_entry_added_again_while_the_previous_one_fires_starts_over() {
         "the task of the previous one was enqueued"
     );
     assert_eq!(kept(&broker).await, Some(entry()));
-    let first = TaskRef::new("default", TaskId::new("e-1000").unwrap());
-    broker.delete(&[first]).await.unwrap();
+    end_task(&broker).await;
     let fired = broker.fire(vec![fire(TICK, NEXT)]).await.unwrap();
     assert_eq!(fired, [Ok(true)]);
     assert_eq!(history(&broker).await, [TICK]);

@@ -38,6 +38,7 @@ mod sharing;
 mod shutdown;
 mod shutdown_signal;
 mod sick_queue;
+mod statistics;
 mod subscribers;
 mod timeouts;
 mod unavailable;

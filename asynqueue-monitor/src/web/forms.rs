@@ -62,7 +62,9 @@ pub(super) async fn on_queue(
     let kind = kind_of(&fields)?;
     let (page, did) = match (kind, fields.get("name")) {
         (ActionKind::Pause, _) => {
-            inspector.pause(std::slice::from_ref(&queue)).await?;
+            let reason = fields.get("reason").map_or("", String::as_str);
+            let queues = std::slice::from_ref(&queue);
+            inspector.pause_because(queues, reason).await?;
             (page, format!("Queue {queue} paused."))
         }
         (ActionKind::Resume, _) => {
@@ -281,7 +283,7 @@ pub(super) async fn on_schedule(
     let kind = kind_of(&fields)?;
     let did = match kind {
         ActionKind::Pause => {
-            timetable.pause(entry).await?;
+            timetable.pause_because(entry, field("reason")).await?;
             format!("Schedule entry {entry} paused.")
         }
         ActionKind::Resume => {

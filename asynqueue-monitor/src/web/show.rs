@@ -66,6 +66,14 @@ pub(super) fn wait(latency: Duration) -> String {
     }
 }
 
+/// A part of a total in percent, rounded down, so that only a complete one is 100 %.
+pub(super) fn percent(done: u64, total: u64) -> String {
+    match u128::from(done.min(total)) * 100 {
+        _ if total == 0 => "–".into(),
+        hundredfold => format!("{}\u{202f}%", hundredfold / u128::from(total)),
+    }
+}
+
 /// Shortens a long text.
 pub(super) fn cut(text: &str) -> String {
     const LENGTH: usize = 120;
@@ -114,6 +122,13 @@ mod tests {
             assert_eq!(duration(Duration::from_millis(millis)), expected);
         }
         assert_eq!(number(1_234_567), "1\u{202f}234\u{202f}567");
+        assert_eq!(percent(89, 610), "14\u{202f}%");
+        assert_eq!(percent(609, 610), "99\u{202f}%");
+        assert_eq!(percent(u64::MAX, u64::MAX), "100\u{202f}%");
+        assert_eq!(
+            (percent(7, 5), percent(0, 0)),
+            ("100\u{202f}%".into(), "–".into())
+        );
         assert_eq!((number(7), number(999)), ("7".into(), "999".into()));
         assert_eq!((bytes(12), bytes(1_536)), ("12 B".into(), "1.5 kB".into()));
     }

@@ -14,3 +14,4 @@ mod sessions;
 mod sqlite;
 mod stale;
 mod system;
+mod why;

@@ -43,7 +43,7 @@ impl Site {
         body
     }
 
-    async fn with_schedule(self) -> Self {
+    pub(crate) async fn with_schedule(self) -> Self {
         let entry = Entry::new("digest", "@hourly", Email { to: "ada".into() });
         let timetable = self.inspector.timetable();
         timetable.put(entry.expect("a rule")).await.expect("stored");

@@ -18,3 +18,4 @@ mod prometheus;
 mod sessions;
 mod site;
 mod storage;
+mod why;

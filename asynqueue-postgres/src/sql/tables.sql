@@ -214,6 +214,18 @@ create table asynqueue.call (
     primary key (lane, number)
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000);
 
+-- Figures over time: each slot with its number.
+create table asynqueue.point (
+    series text collate "C" not null,
+    at bigint not null,
+    part text collate "C" not null,
+    key text collate "C" not null,
+    slots smallint[] not null,
+    numbers bigint[] not null,
+    note bytea not null,
+    primary key (series, at, part, key)
+);
+
 create table asynqueue.document (
     space text collate "C" not null,
     name text collate "C" not null,

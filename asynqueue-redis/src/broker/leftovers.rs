@@ -6,10 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use asynqueue_core::{
-    broker::{BrokerError, Space, Store, TickGuard},
-    task::Name,
-};
+use asynqueue_core::broker::{BrokerError, Store};
 
 use super::{
     RedisBroker,
@@ -33,7 +30,6 @@ const RARELY: Duration = Duration::from_secs(600);
 pub(super) struct Rounds {
     waiters: Walk,
     lanes: Walk,
-    fired: Option<Instant>,
     noted: Option<Instant>,
     lost: Option<Instant>,
     workers: Option<Instant>,
@@ -106,13 +102,6 @@ impl RedisBroker {
         older.send(self.link()).await?;
         if counts.workers > 0 && is_time(&mut rounds.workers) {
             self.forget_workers(queue).await?;
-        }
-        if counts.fired > 0
-            && is_time(&mut rounds.fired)
-            // In a Cluster, the entries are on another node. Its errors do not affect this queue.
-            && let Err(error) = self.forget_leftover_ticks(queue).await
-        {
-            tracing::debug!(queue = %queue.name, %error, "could not remove the last ticks of deleted schedule entries");
         }
         Ok(lost)
     }
@@ -201,26 +190,6 @@ impl RedisBroker {
                 }
                 call.send(self.link()).await?;
             }
-        }
-        Ok(())
-    }
-
-    /// Removes the last ticks of guards that no task uses any more, for example after a scheduler died while an entry
-    /// was being deleted.
-    async fn forget_leftover_ticks(&self, queue: &Queue) -> Result<(), BrokerError> {
-        let mut ticks = Fields::new(&queue.keys.fired);
-        while let Some(mut chunk) = ticks.next(self).await? {
-            let guard =
-                |(guard, _): &Field| Name::from(String::from_utf8_lossy(guard).into_owned());
-            let guards: Vec<_> = chunk.iter().map(guard).collect();
-            let entries: Vec<_> = guards.iter().map(TickGuard::document_of).collect();
-            let found = self.documents_named(Space::Schedules, &entries).await?;
-            let mut of_no_use = guards
-                .iter()
-                .zip(found)
-                .map(|(guard, entry)| !TickGuard::is_in_use(guard, &queue.name, entry.as_ref()));
-            chunk.retain(|_| of_no_use.next() == Some(true));
-            self.forget_as_seen(&queue.keys.fired, chunk).await?;
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ mod lease;
 mod leftovers;
 mod list;
 mod ownership;
+mod points;
 mod queue;
 mod repair;
 mod room;

@@ -28,7 +28,6 @@ pub(super) struct Counts {
     pub(super) lock_ends: u64,
     pub(super) waiters: u64,
     pub(super) lanes: u64,
-    pub(super) fired: u64,
     pub(super) workers: u64,
 }
 
@@ -74,7 +73,6 @@ impl RedisBroker {
             lock_ends: next()?,
             waiters: next()?,
             lanes: next()?,
-            fired: next()?,
             workers: next()?,
         };
         if counts.tasks > 0 {

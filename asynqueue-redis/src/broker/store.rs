@@ -7,9 +7,9 @@ use asynqueue_core::{
     broker::{
         Aggregation, BrokerError, Capabilities, Conflict, Document, DocumentSwap, DueDocuments,
         DueGroups, Durability, Each, Edit, Edited, Extended, Finished, Forwarded, Group, GroupInfo,
-        HourStats, Import, Imported, Keep, Lease, LeaseRequest, Leased, NewTask, Node, Page,
-        QueueStats, SetApart, Settled, Settlement, Signals, Space, Store, Swapped, TaskInfo,
-        TaskPage, Totals, Trimmed,
+        HourStats, Import, Imported, Keep, Lease, LeaseRequest, Leased, NewTask, Node, Page, Point,
+        PointQuery, QueueStats, SetApart, Settled, Settlement, Signals, Space, Store, Swapped,
+        TaskInfo, TaskPage, Totals, Trimmed,
     },
     process::Progress,
     task::{Name, TaskRef, TaskState, Timestamp},
@@ -154,6 +154,7 @@ impl Store for RedisBroker {
         offers.groups = true;
         offers.progress = true;
         offers.history = true;
+        offers.points = true;
         offers.memory = true;
         offers.durability = true;
         offers.import = true;
@@ -204,6 +205,14 @@ impl Store for RedisBroker {
     async fn report(&self, progress: Vec<(Lease, Progress)>) -> Result<(), BrokerError> {
         self.link().open_or_closed()?;
         self.keep_progress(progress).await
+    }
+
+    async fn add_points(&self, points: Vec<Point>) -> Result<(), BrokerError> {
+        self.add_to_points(points).await
+    }
+
+    async fn points(&self, query: &PointQuery) -> Result<Vec<Point>, BrokerError> {
+        self.read_points(query).await
     }
 
     async fn history(

@@ -49,6 +49,7 @@ use crate::keys::{QueueKeys, SpaceKeys};
 shared! {
     clock;
     lane;
+    day;
     whole;
     index;
     read;
@@ -282,10 +283,18 @@ scripts! {
 
     /// Changes documents in sets, each set only if all of its documents are as expected.
     swap_documents {
-        shared: clock lane;
+        shared: clock lane day;
         keys: lanes .. spaces;
         args: not_after lane number counted;
         row Change: set space name expect put due_at;
+    }
+
+    /// Adds figures over time.
+    add_points {
+        shared: clock lane day;
+        keys: lanes .. spans;
+        args: not_after lane number;
+        row Point: span group key figures note max_keys kept;
     }
 
     /// Returns the due documents of a space.
@@ -297,7 +306,7 @@ scripts! {
 
     /// Counts tasks and their entries.
     check {
-        keys of QueueKeys: tasks pending meta gone stats locks lock_ends waiters lanes fired workers aggregating
+        keys of QueueKeys: tasks pending meta gone stats locks lock_ends waiters lanes workers aggregating
             grouped groups leases urgent active scheduled retry archived completed;
     }
 

@@ -15,4 +15,4 @@ end
 -- The index is removed when more than half of it is left over from builds that do not maintain it.
 if redis.call('HLEN', leases) > 2 * redis.call('ZCARD', active) then redis.call('UNLINK', leases) end
 return {count, entries, redis.call('HLEN', locks), redis.call('ZCARD', lock_ends), redis.call('HLEN', waiters),
-  redis.call('HLEN', lanes), redis.call('HLEN', fired), redis.call('HLEN', workers)}
+  redis.call('HLEN', lanes), redis.call('HLEN', workers)}

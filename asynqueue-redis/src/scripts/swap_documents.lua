@@ -66,13 +66,5 @@ end
 if counted ~= '' then answer[1] = redis.call('HLEN', KEYS[SPACES + counted]) end
 if number == '' then return answer end
 
-note(lanes, lane, number, now, cmsgpack.pack(answer))
--- These lanes have no owner: each call checks two of them, and deletes lanes that are a day old. After a day without a
--- change, all are deleted.
-local day = 24 * 3600 * 1000
-local some = redis.call('HRANDFIELD', lanes, 2, 'WITHVALUES')
-for i = 1, #some, 2 do
-  if tonumber(some[i + 1]:match(':(%d+):') or 0) < now - day then redis.call('HDEL', lanes, some[i]) end
-end
-redis.call('PEXPIRE', lanes, day)
+note_for_a_day(lanes, lane, number, now, cmsgpack.pack(answer))
 return answer

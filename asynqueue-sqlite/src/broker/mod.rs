@@ -10,6 +10,7 @@ mod import;
 mod inspect;
 mod lease;
 mod list;
+mod points;
 mod row;
 mod settle;
 mod store;

@@ -7,9 +7,9 @@ use asynqueue_core::{
     broker::{
         Aggregation, BrokerError, Capabilities, Conflict, Document, DocumentSwap, DueDocuments,
         DueGroups, Durability, Each, Edit, Edited, Extended, Finished, Forwarded, Group, GroupInfo,
-        HourStats, Import, Imported, Keep, Lease, LeaseRequest, Leased, NewTask, Node, Page,
-        QueueStats, SetApart, Settled, Settlement, Signals, Space, Store, Swapped, TaskInfo,
-        TaskPage, Totals, Trimmed,
+        HourStats, Import, Imported, Keep, Lease, LeaseRequest, Leased, NewTask, Node, Page, Point,
+        PointQuery, QueueStats, SetApart, Settled, Settlement, Signals, Space, Store, Swapped,
+        TaskInfo, TaskPage, Totals, Trimmed,
     },
     process::Progress,
     task::{Name, TaskRef, TaskState, Timestamp},
@@ -132,6 +132,7 @@ impl Store for SqliteBroker {
         offers.groups = true;
         offers.progress = true;
         offers.history = true;
+        offers.points = true;
         offers.memory = true;
         offers.durability = true;
         offers.import = true;
@@ -177,6 +178,14 @@ impl Store for SqliteBroker {
 
     async fn report(&self, progress: Vec<(Lease, Progress)>) -> Result<(), BrokerError> {
         self.keep_progress(progress).await
+    }
+
+    async fn add_points(&self, points: Vec<Point>) -> Result<(), BrokerError> {
+        self.add_to_points(points).await
+    }
+
+    async fn points(&self, query: &PointQuery) -> Result<Vec<Point>, BrokerError> {
+        self.read_points(query).await
     }
 
     async fn history(

@@ -168,6 +168,11 @@ impl App {
         self.server(|server| server.hook(hook))
     }
 
+    /// Sets the version of the program, such as `env!("CARGO_PKG_VERSION")`: see [`ServerBuilder::version`].
+    pub fn version(self, version: impl Into<String>) -> Self {
+        self.server(|server| server.version(version))
+    }
+
     /// Changes any other setting of the server, beyond the configuration and the methods here.
     ///
     /// ```

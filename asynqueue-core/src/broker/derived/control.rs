@@ -7,12 +7,12 @@ use async_trait::async_trait;
 use super::{
     MAX_CHUNK, as_stored,
     edits::{Step, edit_each},
-    nothing,
+    nothing, pauses,
 };
 use crate::{
     broker::{
-        BrokerError, CancelOutcome, Change, Control, Edit, Edited, Finished, Lease, Move,
-        Replacement, Signals, Store,
+        BrokerError, CancelOutcome, Change, Control, Edit, Edited, Finished, Lease, Move, Pausable,
+        Pause, Point, Replacement, Signals, Store,
     },
     process::Progress,
     task::{Envelope, Name, TaskRef, TaskState, Timestamp},
@@ -25,9 +25,28 @@ impl<S: Store> Control for S {
         fn pass_on(['life1] queue: Name) -> ();
         fn finished(['life1] task: TaskRef) -> Finished;
         fn report(progress: Vec<(Lease, Progress)>) -> ();
-        fn set_paused(['life1] queues: [Name], paused: bool) -> ();
-        fn delete_queue(['life1] queue: Name, force: bool) -> bool;
+        fn add_points(points: Vec<Point>) -> ();
         fn ping() -> ();
+    }
+
+    async fn set_paused(&self, queues: &[Name], paused: bool) -> Result<(), BrokerError> {
+        // Without its record, a queue that stays paused after a failure in between shows no wrong cause.
+        if !paused {
+            pauses::remove_of_queues(self, queues).await?;
+        }
+        Store::set_paused(self, queues, paused).await
+    }
+
+    async fn record_pauses(&self, of: &[Pausable], pause: &Pause) -> Result<(), BrokerError> {
+        pauses::record(self, of, pause).await
+    }
+
+    async fn delete_queue(&self, queue: &Name, force: bool) -> Result<bool, BrokerError> {
+        let is_gone = Store::delete_queue(self, queue, force).await?;
+        if is_gone {
+            pauses::remove_of_queues(self, std::slice::from_ref(queue)).await?;
+        }
+        Ok(is_gone)
     }
 
     async fn cancel(

@@ -1,4 +1,4 @@
-//! The marks of what programs declare, and the removals made on request.
+//! The marks of what programs declare, the removals made on request, and the last ticks that outlive their entries.
 
 use std::collections::HashMap;
 
@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     MAX_CHUNK,
+    entry::LastTicks,
     records::{as_read, encode, readable},
 };
 use crate::{
@@ -93,26 +94,32 @@ impl Removals {
     }
 }
 
-/// Deletes some expired records of removals. Runs with each removal and regularly on each server. Nothing depends on
-/// it.
+/// Deletes some expired records of removals, and the last ticks that some of them name. Runs with each removal and
+/// regularly on each server. Nothing depends on it.
 pub(super) async fn forget_old_removals<S: Store>(store: &S) {
+    if let Err(error) = forget_some(store).await {
+        tracing::debug!(%error, "could not delete expired records of removals");
+    }
+}
+
+async fn forget_some<S: Store>(store: &S) -> Result<(), BrokerError> {
+    let old = store.due(Space::Removals, FORGOTTEN_AT_ONCE).await?;
+    let old = old.documents;
+    if old.is_empty() {
+        return Ok(());
+    }
+    // Before their records: otherwise nobody would know them if this process died in between.
+    let ticks: Vec<_> = old.iter().filter_map(LastTicks::recorded_in).collect();
+    if !ticks.is_empty() {
+        store.forget_ticks(&ticks).await?;
+    }
     let forget = |(name, removal): (Name, Document)| {
         let as_it_is = Expect::Version(removal.version);
         let change = DocumentSwap::new(Space::Removals, name, as_it_is, Put::Remove);
         vec![change]
     };
-    let forgotten = async {
-        let old = store.due(Space::Removals, FORGOTTEN_AT_ONCE).await?;
-        if !old.documents.is_empty() {
-            let sets = old.documents.into_iter().map(forget).collect();
-            store.swap(sets).await?;
-        }
-        Ok(())
-    };
-    if let Err(error) = forgotten.await {
-        let error: BrokerError = error;
-        tracing::debug!(%error, "could not delete expired records of removals");
-    }
+    store.swap(old.into_iter().map(forget).collect()).await?;
+    Ok(())
 }
 
 /// A few more than most calls add, so that the records do not accumulate.

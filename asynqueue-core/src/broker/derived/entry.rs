@@ -6,14 +6,14 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    declared,
-    records::{Record, as_read, decode, encode},
+    declared, pauses,
+    records::{Record, as_read, decode, encode, readable},
 };
 use crate::{
     ambient,
     broker::{
-        BrokerError, Document, DocumentSwap, Expect, MissedTicks, Put, ScheduleEntry, Space,
-        TickGuard,
+        BrokerError, Document, DocumentSwap, Expect, MissedTicks, Put, REMOVALS_KEPT,
+        ScheduleEntry, Space, TickGuard,
     },
     task::{Envelope, Name, TaskId, Timestamp},
 };
@@ -125,6 +125,10 @@ impl Kept {
         self.stored.known.due()
     }
 
+    pub(super) fn is_paused(&self) -> bool {
+        self.stored.known.paused
+    }
+
     /// The guard under which the queue remembers the last tick.
     pub(super) fn guard(&self, name: &Name) -> Name {
         format!("{name}\n{:x}", self.stored.known.generation).into()
@@ -148,10 +152,45 @@ fn put(name: &Name, expect: Expect, stored: &Record<Stored>) -> Result<DocumentS
 }
 
 /// The changes that accompany the removal of an entry: its history is deleted and the removal is recorded.
-pub(super) fn removed_with(name: &Name, now: Timestamp) -> Result<[DocumentSwap; 3], BrokerError> {
+pub(super) fn removed_with(name: &Name, now: Timestamp) -> Result<[DocumentSwap; 4], BrokerError> {
     let history = DocumentSwap::new(Space::ScheduleEvents, name, Expect::Any, Put::Remove);
     let note = declared::note_removal(removal(name), now);
-    Ok([history, note, declared::new_mark(declared::SCHEDULES)?])
+    let mark = declared::new_mark(declared::SCHEDULES)?;
+    let pause = pauses::removed_of_schedule(name);
+    Ok([history, note, mark, pause])
+}
+
+/// The last ticks under a guard that is no longer used, because its entry was removed or has another queue. A scheduler
+/// that read the entry before may still enqueue a tick that another one has enqueued, so the queue remembers them for a
+/// while.
+#[derive(Serialize, Deserialize)]
+pub(super) struct LastTicks {
+    queue: Name,
+    guard: Name,
+}
+
+/// The start of the names of their records. The records of removals start with `schedule` or `subscriber`.
+const OF_LAST_TICKS: &str = "ticks\n";
+
+impl LastTicks {
+    /// Records the guard of an entry among the removals.
+    pub(super) fn note(
+        name: &Name,
+        kept: &Kept,
+        now: Timestamp,
+    ) -> Result<DocumentSwap, BrokerError> {
+        let (queue, guard) = (kept.stored.known.queue.clone(), kept.guard(name));
+        let record = format!("{OF_LAST_TICKS}{guard}");
+        let put = Put::Set(encode(&Self { queue, guard })?, Some(now + REMOVALS_KEPT));
+        Ok(DocumentSwap::new(Space::Removals, record, Expect::Any, put))
+    }
+
+    /// The queue and the guard, if this is such a record.
+    pub(super) fn recorded_in((name, record): &(Name, Document)) -> Option<(Name, Name)> {
+        let is_one = name.starts_with(OF_LAST_TICKS);
+        let ticks: Option<Self> = is_one.then(|| readable(&record.bytes, name)).flatten();
+        ticks.map(|ticks| (ticks.queue, ticks.guard))
+    }
 }
 
 /// The name of an entry's record of removal.
@@ -175,45 +214,5 @@ impl TickGuard {
             guard: format!("{OF_OUTBOX}{outbox}").into(),
             tick: Timestamp::from_millis(number),
         }
-    }
-}
-
-/// For stores that delete the ticks they remember once these are no longer needed.
-impl TickGuard {
-    /// The name of the document in [`Space::Schedules`] that determines whether a guard is [in use](Self::is_in_use).
-    pub fn document_of(guard: &Name) -> Name {
-        match guard.rsplit_once('\n') {
-            Some((name, _)) => name.into(),
-            None => guard.clone(),
-        }
-    }
-
-    /// Whether tasks may still be enqueued to a queue under a guard, according to its [document](Self::document_of), if
-    /// there is one. An undecodable document counts as in use, and so does the guard of an
-    /// [outbox](Self::of_outbox), which has no document.
-    pub fn is_in_use(guard: &Name, queue: &Name, document: Option<&Document>) -> bool {
-        if guard.starts_with(OF_OUTBOX) {
-            return true;
-        }
-        let name = Self::document_of(guard);
-        document.is_some_and(|document| match Kept::read(&name, document) {
-            Ok(kept) => kept.stored.known.queue == *queue && kept.guard(&name) == *guard,
-            Err(_) => true,
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A relay may send an entry again after any time.
-    #[test]
-    fn the_last_number_of_an_outbox_is_never_a_leftover() {
-        let guard = TickGuard::of_outbox(&"01J".into(), 7);
-        assert_eq!(guard.tick, Timestamp::from_millis(7));
-        let queue = Name::from("q");
-        assert!(TickGuard::is_in_use(&guard.guard, &queue, None));
-        assert!(!TickGuard::is_in_use(&"outbox\n1f".into(), &queue, None));
     }
 }

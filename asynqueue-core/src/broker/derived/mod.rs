@@ -13,6 +13,7 @@ mod fleet;
 mod groups;
 mod inspect;
 mod outboxes;
+mod pauses;
 mod records;
 mod schedules;
 mod subscriptions;

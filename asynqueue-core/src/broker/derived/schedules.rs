@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use super::{
     MAX_CHUNK,
     declared::{self, Removals, SCHEDULES},
-    entry::{self, Kept},
-    fire, nothing,
+    entry::{self, Kept, LastTicks},
+    fire, nothing, pauses,
     records::as_read,
 };
 use crate::{
@@ -134,8 +134,6 @@ enum Plan {
         set: Vec<DocumentSwap>,
         /// The result if the change was made.
         done: bool,
-        /// The queue and guard to forget, if the entry leaves its queue.
-        forgotten: Option<(Name, Name)>,
     },
 }
 
@@ -151,7 +149,6 @@ async fn change_entries<S: Store>(
         return nothing(store).await;
     }
     let mut results = Vec::with_capacity(changes.len());
-    let mut forgotten = Vec::new();
     let mut changes = changes;
     let has_removed = changes.iter().any(|(_, want)| want.removes());
     while !changes.is_empty() {
@@ -160,14 +157,8 @@ async fn change_entries<S: Store>(
         let some = changes.iter().take(MAX_CHUNK);
         let count = some.take_while(|(name, _)| names.insert(name)).count();
         let (chunk, rest) = changes.split_at(count);
-        results.extend(change_chunk(store, chunk, &mut forgotten).await?);
+        results.extend(change_chunk(store, chunk).await?);
         changes = rest;
-    }
-    if !forgotten.is_empty()
-        && let Err(error) = store.forget_ticks(&forgotten).await
-    {
-        // The remaining ticks do no harm.
-        tracing::debug!(%error, "could not delete the last ticks of removed schedule entries");
     }
     if has_removed {
         declared::forget_old_removals(store).await;
@@ -179,7 +170,6 @@ async fn change_entries<S: Store>(
 async fn change_chunk<S: Store>(
     store: &S,
     changes: &[(&Name, Want<'_>)],
-    forgotten: &mut Vec<(Name, Name)>,
 ) -> Result<Vec<bool>, BrokerError> {
     let mut results = vec![None; changes.len()];
     loop {
@@ -195,23 +185,18 @@ async fn change_chunk<S: Store>(
             let (name, want) = &changes[place];
             match plan(store.now(), name, want, document)? {
                 Plan::Return(result) => results[place] = Some(result),
-                Plan::Try {
-                    set,
-                    done,
-                    forgotten,
-                } => {
+                Plan::Try { set, done } => {
                     sets.push(set);
-                    tried.push((place, done, forgotten));
+                    tried.push((place, done));
                 }
             }
         }
         if sets.is_empty() {
             continue;
         }
-        for ((place, done, ticks), swapped) in tried.into_iter().zip(store.swap(sets).await?) {
+        for ((place, done), swapped) in tried.into_iter().zip(store.swap(sets).await?) {
             if swapped.is_done {
                 results[place] = Some(done);
-                forgotten.extend(ticks);
             }
         }
     }
@@ -259,31 +244,27 @@ fn plan(
             Put::Remove,
         )];
         set.extend(entry::removed_with(name, now)?);
-        return Ok(Plan::Try {
-            set,
-            done: was_there || matches!(want, Want::Swap(..)),
-            forgotten: kept.and_then(Result::ok).map(|kept| ticks_of(name, &kept)),
-        });
+        if let Some(Ok(kept)) = &kept {
+            set.push(LastTicks::note(name, kept, now)?);
+        }
+        let done = was_there || matches!(want, Want::Swap(..));
+        return Ok(Plan::Try { set, done });
     };
     let Some(kept) = kept.transpose()? else {
         let removal = declared::forget_removal(entry::removal(name));
         return Ok(Plan::Try {
             set: vec![entry::added(new)?, removal, declared::new_mark(SCHEDULES)?],
             done: true,
-            forgotten: None,
         });
     };
-    let leaves = kept.stored.known.queue != new.template.queue;
-    Ok(Plan::Try {
-        set: vec![kept.replaced_by(new)?],
-        done: true,
-        forgotten: leaves.then(|| ticks_of(name, &kept)),
-    })
-}
-
-/// The queue that remembers an entry's last tick, and the guard.
-fn ticks_of(name: &Name, kept: &Kept) -> (Name, Name) {
-    (kept.stored.known.queue.clone(), kept.guard(name))
+    let mut set = vec![kept.replaced_by(new)?];
+    if kept.is_paused() && !new.paused {
+        set.push(pauses::removed_of_schedule(name));
+    }
+    if kept.stored.known.queue != new.template.queue {
+        set.push(LastTicks::note(name, &kept, now)?);
+    }
+    Ok(Plan::Try { set, done: true })
 }
 
 /// Adds the entries that are missing. Returns whether any was.

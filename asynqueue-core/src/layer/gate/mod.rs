@@ -6,6 +6,8 @@
 //! delay until about its turn. However long the line is, the gate stores two numbers: the place given last, and the
 //! place served last.
 
+mod usage;
+
 use std::{fmt, future::Future, iter, pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
@@ -14,6 +16,7 @@ use tokio::{
     time::Instant,
 };
 
+use self::usage::Away;
 use super::{
     line::Line,
     pace::{Pace, Turns},
@@ -27,6 +30,7 @@ pub(super) const WORTH_WAITING: Duration = Duration::from_millis(100);
 pub(crate) struct Gate {
     limit: Limit,
     line: Mutex<Line>,
+    away: Away,
 }
 
 /// The kinds of limits.
@@ -66,7 +70,11 @@ pub(crate) struct Pass {
 impl Gate {
     pub(super) fn new(limit: Limit) -> Arc<Self> {
         let line = Mutex::default();
-        Arc::new(Self { limit, line })
+        Arc::new(Self {
+            limit,
+            line,
+            away: Away::default(),
+        })
     }
 
     pub(super) fn limit(&self) -> &Limit {
@@ -318,13 +326,16 @@ impl Gates {
         self.0.as_ref()?.get(index)
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Gate>> {
+        self.0.iter().flat_map(|gates| gates.iter())
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_none()
     }
 
     pub(crate) fn has(&self, gate: &Arc<Gate>) -> bool {
-        let mut gates = self.0.iter().flat_map(|gates| gates.iter());
-        gates.any(|other| Arc::ptr_eq(other, gate))
+        self.iter().any(|other| Arc::ptr_eq(other, gate))
     }
 
     /// These gates with one more around them. A gate that is already among them is passed once.

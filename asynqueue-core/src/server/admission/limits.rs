@@ -155,8 +155,12 @@ impl Shared {
 
     /// Snoozes a task, with its place in the line.
     fn snooze(&self, mut leased: Leased, at: &AtGates, wait: Duration) {
-        let left = time_left(&leased.envelope, self.broker.now());
+        let now = self.broker.now();
+        let left = time_left(&leased.envelope, now);
         let delay = left.map_or(wait, |left| left.min(wait));
+        if let Some(gate) = at.gates.get(at.passed) {
+            gate.note_away(&leased.envelope.queue, now + delay, now);
+        }
         if leased.envelope.place() != at.place {
             Arc::make_mut(&mut leased.envelope).set_place(at.place);
         }

@@ -6,7 +6,7 @@ use utoipa::OpenApi;
 
 use super::{
     error::{ApiError, Error},
-    installation, jobs, outboxes, queues, schedules, system, tasks,
+    installation, jobs, outboxes, queues, schedules, system, tasks, why,
 };
 use crate::web::request::View;
 
@@ -25,6 +25,8 @@ use crate::web::request::View;
         queues::resume_queue,
         queues::queue_history,
         queues::queue_groups,
+        why::why_queue_waits,
+        why::why_task_waits,
         tasks::list_tasks,
         tasks::get_task,
         tasks::enqueue_again,

@@ -10,6 +10,7 @@ mod schedules;
 mod system;
 mod task;
 mod tasks;
+mod why;
 
 use std::{sync::Arc, time::Duration};
 
@@ -36,6 +37,11 @@ pub(super) fn router() -> Router<Arc<Shared>> {
         .route("/api/queues/{queue}/resume", post(queues::resume_queue))
         .route("/api/queues/{queue}/history", get(queues::queue_history))
         .route("/api/queues/{queue}/groups", get(queues::queue_groups))
+        .route("/api/queues/{queue}/why", get(why::why_queue_waits))
+        .route(
+            "/api/queues/{queue}/tasks/{id}/why",
+            get(why::why_task_waits),
+        )
         .route("/api/queues/{queue}/tasks", get(tasks::list_tasks))
         .route("/api/queues/{queue}/tasks/{id}", get(tasks::get_task))
         .route(

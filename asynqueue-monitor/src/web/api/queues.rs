@@ -174,14 +174,24 @@ pub(super) async fn delete_queue(
     Ok(StatusCode::NO_CONTENT)
 }
 
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct PauseReason {
+    /// Why it is paused. Pages show it until it is resumed.
+    #[serde(default)]
+    pub(super) reason: String,
+}
+
 /// Pauses a queue: servers stop leasing from it. Running tasks continue.
-#[utoipa::path(post, path = "/api/queues/{queue}/pause", params(("queue" = String, Path, example = "mail")), responses((status = 204, description = "The queue is paused.")))]
+#[utoipa::path(post, path = "/api/queues/{queue}/pause", params(("queue" = String, Path, example = "mail"), PauseReason), responses((status = 204, description = "The queue is paused.")))]
 pub(super) async fn pause_queue(
     view: View,
     Path(queue): Path<String>,
+    Query(PauseReason { reason }): Query<PauseReason>,
 ) -> Result<StatusCode, ApiError> {
     let queue = view.known_queue(&queue).await?;
-    view.inspector.pause(std::slice::from_ref(&queue)).await?;
+    let queues = std::slice::from_ref(&queue);
+    view.inspector.pause_because(queues, reason).await?;
     audit(&view, ActionKind::Pause.as_str(), &queue, "paused");
     Ok(StatusCode::NO_CONTENT)
 }

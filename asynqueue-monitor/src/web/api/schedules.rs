@@ -12,6 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     error::{ApiError, Path, Query},
+    queues::PauseReason,
     time,
 };
 use crate::web::{changes::audit, request::View};
@@ -129,12 +130,14 @@ pub(super) async fn schedule_events(
 }
 
 /// Pauses an entry: it skips its ticks until it is resumed.
-#[utoipa::path(post, path = "/api/schedules/{entry}/pause", params(("entry" = String, Path, example = "digest")), responses((status = 204, description = "The entry is paused.")))]
+#[utoipa::path(post, path = "/api/schedules/{entry}/pause", params(("entry" = String, Path, example = "digest"), PauseReason), responses((status = 204, description = "The entry is paused.")))]
 pub(super) async fn pause_schedule(
     view: View,
     Path(entry): Path<String>,
+    Query(PauseReason { reason }): Query<PauseReason>,
 ) -> Result<StatusCode, ApiError> {
-    view.inspector.timetable().pause(&entry).await?;
+    let timetable = view.inspector.timetable();
+    timetable.pause_because(&entry, reason).await?;
     audit(&view, ActionKind::Pause.as_str(), &entry, "paused");
     Ok(StatusCode::NO_CONTENT)
 }

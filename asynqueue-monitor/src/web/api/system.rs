@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 use super::{
     error::{ApiError, Path},
     time,
+    why::HandlerLimit,
 };
 use crate::web::{
     attention,
@@ -53,6 +54,12 @@ pub(super) struct Server {
     quiet: bool,
     /// Tasks that the server released because it has no handler for their event.
     unhandled: Vec<Unhandled>,
+    /// The version of its program, if it reports one.
+    version: Option<String>,
+    /// The maximum number of concurrent tasks of each queue with a limit.
+    queue_limits: BTreeMap<String, u64>,
+    /// The limits of its handlers.
+    limits: Vec<HandlerLimit>,
 }
 
 /// Tasks of an event that a server has no handler for.
@@ -123,6 +130,11 @@ impl Server {
             stopping: server.stopping,
             quiet: server.quiet,
             unhandled: server.unhandled.iter().map(Unhandled::from).collect(),
+            version: server.version.clone(),
+            queue_limits: (server.queue_use.iter())
+                .filter_map(|queue| Some((queue.queue.to_string(), queue.max?)))
+                .collect(),
+            limits: server.limits.iter().map(HandlerLimit::from).collect(),
         }
     }
 }

@@ -17,7 +17,7 @@ use std::{
 
 use asynqueue_core::{
     broker::{BrokerError, GroupInfo, HourStats, Page, ServerInfo, TaskInfo},
-    inspector::{Filter, Inspector},
+    inspector::{Filter, Inspector, TaskWait},
     task::{Name, TaskRef, TaskState},
 };
 use parking_lot::Mutex;
@@ -66,6 +66,7 @@ pub(super) struct Live {
     slow: Memo<(), Slow>,
     pub(super) contents: Memo<(Name, queue::Part), Contents>,
     pub(super) tasks: Memo<TaskRef, Option<TaskInfo>>,
+    pub(super) waits: Memo<TaskRef, Option<TaskWait>>,
     pub(super) schedules: Memo<schedules::Part, Schedules>,
     pub(super) groups: Memo<(), Vec<GroupInfo>>,
 }
@@ -101,6 +102,7 @@ impl Live {
             slow: Memo::default(),
             contents: Memo::default(),
             tasks: Memo::default(),
+            waits: Memo::default(),
             schedules: Memo::default(),
             groups: Memo::default(),
         }

@@ -17,6 +17,7 @@ pub(super) mod storage;
 pub(super) mod subscriptions;
 pub(super) mod task;
 mod timeline;
+mod why;
 
 use asynqueue_core::{
     inspector::{ActionKind, ActionTarget},
@@ -36,6 +37,20 @@ impl View {
     /// A time relative to now, with the absolute time as its tooltip.
     fn time(&self, time: Timestamp) -> Markup {
         html! { time datetime=(show::utc(time)) title=(self.date(time)) { (show::distance(time, self.now)) } }
+    }
+
+    /// A time of something that may have ended since, as a date that does not tick.
+    fn still(&self, time: Timestamp) -> Markup {
+        html! { span.date { (self.date(time)) } }
+    }
+
+    /// A time, which ticks only if what started or ends then still `lives`.
+    fn time_of(&self, time: Timestamp, lives: bool) -> Markup {
+        if lives {
+            self.time(time)
+        } else {
+            self.still(time)
+        }
     }
 
     /// A time in the time zone of the viewer.
@@ -72,6 +87,11 @@ fn button(kind: ActionKind, target: ActionTarget) -> Markup {
     html! {
         button.danger[destroys] name="do" value=(kind) data-confirm=[destroys.then(question)] { (label) }
     }
+}
+
+/// A field for the reason of a pause.
+fn reason() -> Markup {
+    html! { input name="reason" maxlength="200" autocomplete="off" aria-label="Reason for the pause" placeholder="Reason (optional)"; }
 }
 
 /// The Enter key presses the first button of a form. This one does nothing, so that Enter changes nothing.

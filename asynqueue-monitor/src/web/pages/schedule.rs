@@ -1,7 +1,7 @@
 //! One schedule entry: its rule and the outcome of its recent ticks.
 
 use asynqueue_core::{
-    broker::{FireOutcome, ScheduleEntry, TaskInfo},
+    broker::{FireOutcome, Pausable, ScheduleEntry, TaskInfo},
     scheduler::Rule,
     task::{TaskState, Timestamp},
 };
@@ -10,7 +10,10 @@ use maud::{Markup, html};
 use serde::Deserialize;
 use std::sync::Arc;
 
-use super::schedules::{buttons, outcome};
+use super::{
+    schedules::{buttons, outcome},
+    why,
+};
 use crate::web::{
     request::{Failed, View},
     show,
@@ -37,6 +40,11 @@ pub(crate) async fn show(
     let entry = found
         .ok_or_else(|| Failed::NotFound(format!("Schedule entry `{name}` does not exist.")))?;
     let events = view.inspector.schedule_events(&entry.name, EVENTS).await?;
+    let of = [Pausable::Schedule(entry.name.clone())];
+    let pause = match entry.paused {
+        true => view.inspector.pauses(&of).await?.pop().flatten(),
+        false => None,
+    };
     let mut template = TaskInfo::new(
         Arc::new(entry.template.clone()),
         TaskState::Scheduled,
@@ -47,7 +55,8 @@ pub(crate) async fn show(
     Ok(view.page(&name, html! {
         (view.notice(params.did.as_deref()))
         p.crumbs { a href=(view.links.page("schedules")) { "Schedules" } @if entry.paused { " " span.paused { "paused" } } }
-        @if view.may_change() { (buttons(&view, &entry)) }
+        @if entry.paused { (why::of_pause(&view, pause.as_ref())) }
+        @if view.may_change() { (buttons(&view, &entry, true)) }
         div.columns {
             section { h2 { "Details" } (details(&view, &entry)) }
             section { h2 { "Payload" } pre { (format!("{payload:#}")) } }

@@ -8,7 +8,7 @@ use axum::extract::Query;
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use super::{button, search};
+use super::{button, no_default, reason, search};
 use crate::web::{
     links::encoded,
     reading::schedules::{PAGE, Part, Schedules},
@@ -71,15 +71,17 @@ fn row(view: &View, entry: &ScheduleEntry, events: &[ScheduleEvent]) -> Markup {
             td { @match entry.next { Some(next) => { (view.time(next)) }, None => { "none" } } }
             td { ul.ticks { @for event in events { li { (view.time(event.tick)) ": " (outcome(view, event)) } } } }
             td { (entry.source) }
-            @if view.may_change() { td { (buttons(view, entry)) } }
+            @if view.may_change() { td { (buttons(view, entry, false)) } }
         }
     }
 }
 
-pub(super) fn buttons(view: &View, entry: &ScheduleEntry) -> Markup {
+/// The buttons of an entry, with a field for the reason of a pause if there is room for it.
+pub(super) fn buttons(view: &View, entry: &ScheduleEntry, has_room: bool) -> Markup {
     html! {
         form.actions method="post" action=(view.links.page("schedules")) {
             input type="hidden" name="entry" value=(entry.name);
+            @if has_room && !entry.paused { (no_default()) (reason()) }
             (button(if entry.paused { ActionKind::Resume } else { ActionKind::Pause }, ActionTarget::Schedule))
             (button(ActionKind::Trigger, ActionTarget::Schedule))
         }

@@ -1,7 +1,7 @@
 //! The servers, and the tasks that each of them runs.
 
 use asynqueue_core::{
-    broker::ServerInfo,
+    broker::{LimitInfo, ServerInfo},
     inspector::{ActionKind, ActionTarget},
 };
 use axum::extract::Query;
@@ -18,6 +18,9 @@ use crate::web::{
 /// The maximum number of servers on a page, and of running tasks listed per server.
 const PAGE: usize = 50;
 const RUNNING: usize = 25;
+
+/// The maximum number of events that a limit names.
+const EVENTS: usize = 5;
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Params {
@@ -38,18 +41,20 @@ pub(crate) async fn show(view: View, Query(params): Query<Params>) -> Result<Mar
 }
 
 fn section(view: &View, server: &ServerInfo, after: usize) -> Markup {
+    let is_lost = server.is_lost(view.now);
     html! {
         section {
             h2 {
                 (server.name)
                 @if server.stopping { " " span.paused { "stopping" } }
                 @if server.quiet { " " span.paused { "quiet" } }
-                @if server.is_lost(view.now) { " " span.kind { "lost" } }
+                @if is_lost { " " span.kind { "lost" } }
             }
-            @if view.may_change() && !server.stopping && !server.is_lost(view.now) { (form(view, server, after)) }
+            @if view.may_change() && !server.stopping && !is_lost { (form(view, server, after)) }
             dl.facts {
                 dt { "Host" } dd { (server.host) ", PID " (server.pid) }
-                dt { "Started" } dd { (view.time(server.started)) }
+                @if let Some(version) = &server.version { dt { "Version" } dd { (version) } }
+                dt { "Started" } dd { (view.time_of(server.started, !is_lost)) }
                 dt { "Last heartbeat" } dd { (view.time(server.seen)) }
                 dt { "Queues and weights" } dd {
                     @for (queue, weight) in &server.queues {
@@ -59,6 +64,7 @@ fn section(view: &View, server: &ServerInfo, after: usize) -> Markup {
                 }
                 dt { "Events" } dd { (server.events.iter().map(|event| event.as_str()).collect::<Vec<_>>().join(", ")) }
                 dt { "Running" } dd { (show::number(server.busy as u64)) " of " (show::number(server.concurrency as u64)) }
+                (limits(view, server))
                 dt { "Finished" } dd { (show::number(server.finished)) " attempts" }
                 @if server.abandoned > 0 { dt { "Abandoned" } dd { (show::number(server.abandoned as u64)) " handlers blocking their threads past their timeout" } }
             }
@@ -73,14 +79,46 @@ fn section(view: &View, server: &ServerInfo, after: usize) -> Markup {
                             td { a.id href=(view.links.task(&running.task)) { (running.task) } }
                             td { (running.event) }
                             td.number { (show::number(running.attempt.into())) }
-                            td { (view.time(running.started)) }
-                            td { (view.time(running.deadline)) }
+                            td { (view.time_of(running.started, !is_lost)) }
+                            td { (view.time_of(running.deadline, !is_lost)) }
                         }
                     } }
                 } }
                 @if let Some(others @ 1..) = server.busy.checked_sub(RUNNING) { p.note { (show::number(others as u64)) " more not shown; they started later." } }
             }
         }
+    }
+}
+
+/// The limits of its queues and handlers.
+fn limits(view: &View, server: &ServerInfo) -> Markup {
+    let of_queues = server.queue_use.iter();
+    let of_queues: Vec<_> = of_queues
+        .filter_map(|queue| Some((queue, queue.max?)))
+        .collect();
+    html! {
+        @if !of_queues.is_empty() || !server.limits.is_empty() {
+            dt { "Limits" } dd { ul.ticks {
+                @for (queue, max) in of_queues {
+                    li { "queue " a href=(view.links.queue(&queue.queue)) { (queue.queue) } ": "
+                        (show::number(queue.running)) " of " (show::number(max)) " running" }
+                }
+                @for limit in &server.limits { li { (limit_in_words(limit)) } }
+            } }
+        }
+    }
+}
+
+fn limit_in_words(limit: &LimitInfo) -> Markup {
+    html! {
+        @for (place, event) in limit.events.iter().take(EVENTS).enumerate() { @if place > 0 { ", " } (event) }
+        @if let Some(more @ 1..) = limit.events.len().checked_sub(EVENTS) { " and " (more) " more" }
+        ": "
+        @match limit.period {
+            Some(period) => { (show::number(limit.max)) " attempts in " (show::duration(period)) },
+            None => { (show::number(limit.used)) " of " (show::number(limit.max)) " concurrent attempts" },
+        }
+        @if limit.waiting > 0 { ", about " (show::number(limit.waiting)) " tasks waiting" }
     }
 }
 

@@ -1,17 +1,20 @@
 //! One task: its details, its history and its actions.
 
+use std::sync::Arc;
+
 use asynqueue_core::{
-    broker::{BrokerError, RunningTask, TaskInfo},
+    broker::{ServerInfo, TaskInfo},
     inspector::{ActionKind, ActionTarget},
-    task::{Name, TaskId, TaskRef},
+    task::{Name, TaskId, TaskRef, TaskState},
 };
 use axum::extract::{Path, Query};
 use maud::{Markup, html};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{button, no_default, queue::offered, timeline::timeline};
+use super::{button, no_default, queue::offered, timeline::timeline, why};
 use crate::web::{
+    reading::queue::{Running, running_on},
     request::{Failed, View},
     show,
     version::{version_of_payload, version_of_task},
@@ -37,7 +40,13 @@ pub(crate) async fn show(
         );
         return Err(view.missing_task(&task, missing).await);
     };
-    let running = running(&view, info).await?;
+    let servers = live.servers().await?;
+    let running = running(&servers, info);
+    let read = view.inspector.why_task_waits(&task);
+    let wait = match info.state {
+        TaskState::Active | TaskState::Completed | TaskState::Archived => Arc::default(),
+        _ => live.read(&live.waits, task.clone(), read).await?,
+    };
     let version = version_of_task(&view.inspector, Some(info));
     let fresh = |id: &str, content: Markup| {
         html! {
@@ -53,13 +62,14 @@ pub(crate) async fn show(
             }
             @if view.may_change() { (actions(&view, info)) }
         }))
+        (why::of_task(&view, wait.as_ref().as_ref(), &servers))
         div.columns {
             section { h2 { "Payload" } (payload(&view, info)) }
             section { h2 { "Details" } (fresh("details", details(&view, info))) }
         }
         (fresh("events", html! {
             (outcome(&view, info))
-            section { h2 { "Timeline" } (timeline(&view, info, running.as_ref())) }
+            section { h2 { "Timeline" } (timeline(&view, info, running)) }
         }))
         @if !info.envelope.headers.is_empty() {
             section {
@@ -71,14 +81,9 @@ pub(crate) async fn show(
 }
 
 /// The running attempt, as its server reports it.
-async fn running(view: &View, info: &TaskInfo) -> Result<Option<RunningTask>, BrokerError> {
-    if info.lease.is_none() {
-        return Ok(None);
-    }
-    let task = info.envelope.task_ref();
-    let servers = view.shared.live.servers().await?;
-    let running = servers.into_iter().flat_map(|server| server.running);
-    Ok(running.filter(|running| running.task == task).last())
+fn running<'a>(servers: &'a [ServerInfo], info: &TaskInfo) -> Option<Running<'a>> {
+    info.lease.as_ref()?;
+    running_on(servers, &info.envelope.task_ref())
 }
 
 /// The progress and the result.
@@ -91,7 +96,7 @@ fn outcome(view: &View, info: &TaskInfo) -> Markup {
             section {
                 h2 { "Progress" }
                 progress max=(progress.total) value=(progress.done) aria-label="Progress" {}
-                " " (show::number(progress.done)) " of " (show::number(progress.total))
+                " " (show::percent(progress.done, progress.total)) ", " (show::number(progress.done)) " of " (show::number(progress.total))
                 @if !progress.note.is_empty() { ": " (progress.note) }
             }
         }

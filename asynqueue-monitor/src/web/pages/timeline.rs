@@ -1,29 +1,33 @@
 //! The past and future events of a task.
 
 use asynqueue_core::{
-    broker::{RunningTask, TaskInfo},
+    broker::TaskInfo,
     task::{Attempt, Failure, TaskState, Timestamp},
 };
 use maud::{Markup, html};
 
-use crate::web::{request::View, show};
+use crate::web::{reading::queue::Running, request::View, show};
 
 /// All events, oldest first. `running` is the running attempt, as its server reports it.
-pub(super) fn timeline(view: &View, info: &TaskInfo, running: Option<&RunningTask>) -> Markup {
+pub(super) fn timeline(view: &View, info: &TaskInfo, running: Option<Running<'_>>) -> Markup {
     let envelope = &info.envelope;
     let mut events = vec![(envelope.enqueued_at, html! { "enqueued" })];
+    let is_lost = running.is_some_and(|(server, _)| server.is_lost(view.now));
     let others = envelope.failures().iter();
     let others = others.filter(|failure| !failure.is_attempt());
     events.extend(others.map(|other| (other.at, reason(other))));
     for attempt in info.attempts() {
-        let started = running.map(|running| running.started);
+        let started = running.map(|(_, running)| running.started);
         let at = attempt.started.or(attempt.ended).or(started);
         events.push((at.unwrap_or(view.now), one(view, &attempt, running)));
     }
     events.extend(next(info));
     events.sort_by_key(|(at, _)| *at);
     html! {
-        ol.timeline { @for (at, event) in events { li { (view.time(at)) " " span.date { (view.date(at)) } " " (event) } } }
+        ol.timeline { @for (at, event) in events {
+            @let has_stopped = is_lost && running.is_some_and(|(_, running)| running.started == at);
+            li { @if !has_stopped { (view.time(at)) " " } span.date { (view.date(at)) } " " (event) }
+        } }
     }
 }
 
@@ -39,7 +43,7 @@ fn next(info: &TaskInfo) -> Option<(Timestamp, Markup)> {
     Some((info.at?, html! { (words) }))
 }
 
-fn one(view: &View, attempt: &Attempt, running: Option<&RunningTask>) -> Markup {
+fn one(view: &View, attempt: &Attempt, running: Option<Running<'_>>) -> Markup {
     html! {
         "attempt " (attempt.number) " "
         @match &attempt.failure {
@@ -51,7 +55,11 @@ fn one(view: &View, attempt: &Attempt, running: Option<&RunningTask>) -> Markup 
             " after " (show::duration(ended.since(started)))
         }
         @if let Some(worker) = &attempt.worker { ", on " (worker) }
-        @if let Some(running) = running.filter(|_| attempt.ended.is_none()) { ", deadline " (view.time(running.deadline)) }
+        @if let Some((server, running)) = running.filter(|_| attempt.ended.is_none()) {
+            @let is_lost = server.is_lost(view.now);
+            ", deadline " (view.time_of(running.deadline, !is_lost))
+            @if is_lost { " " span.kind { "server lost" } }
+        }
         @if let Some(failure) = &attempt.failure { (message(failure)) }
     }
 }

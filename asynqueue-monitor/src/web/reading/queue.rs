@@ -3,9 +3,9 @@
 use std::cmp::Reverse;
 
 use asynqueue_core::{
-    broker::{BrokerError, Cursor, HourStats, Page, ServerInfo, TaskInfo},
-    inspector::{Filter, Inspector, Listing, QueueInfo},
-    task::{Name, TaskState},
+    broker::{BrokerError, Cursor, HourStats, Page, RunningTask, ServerInfo, TaskInfo},
+    inspector::{Filter, Inspector, Listing, QueueInfo, QueueWait},
+    task::{Name, TaskRef, TaskState},
 };
 
 use super::{
@@ -26,6 +26,7 @@ pub(in crate::web) struct Contents {
     pub(in crate::web) state: TaskState,
     pub(in crate::web) listing: Listing,
     pub(in crate::web) servers: Vec<ServerInfo>,
+    pub(in crate::web) wait: QueueWait,
     /// The attempts of the last 24 hours.
     pub(in crate::web) history: Vec<HourStats>,
 }
@@ -116,7 +117,10 @@ impl Contents {
         let state = part.state.unwrap_or_else(|| first_with_tasks(&info));
         // Read after the counts, so that the list is not older than they are.
         let listing = part.list(inspector, queue, state).await?;
+        let pause = inspector.pause_of(queue, &info.stats).await?;
+        let wait = QueueWait::new(queue, &info.stats, &servers, pause, inspector.now());
         Ok(Self {
+            wait,
             info,
             state,
             listing,
@@ -147,6 +151,23 @@ impl Contents {
                 .map(|name| (name, 1)),
         )
     }
+}
+
+/// A running attempt, and the server that reports it.
+pub(in crate::web) type Running<'a> = (&'a ServerInfo, &'a RunningTask);
+
+/// The running attempt of a task. If a lost server reports it too, the other one has reclaimed the task.
+pub(in crate::web) fn running_on<'a>(
+    servers: &'a [ServerInfo],
+    task: &TaskRef,
+) -> Option<Running<'a>> {
+    let reports = servers.iter().flat_map(|server| {
+        let running = server.running.iter();
+        running.map(move |running| (server, running))
+    });
+    reports
+        .filter(|(_, running)| running.task == *task)
+        .max_by_key(|(server, _)| server.seen)
 }
 
 impl Part {

@@ -2,14 +2,14 @@
 
 mod failed;
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
 use asynqueue_core::{
-    inspector::Inspector,
+    inspector::{Actor, Inspector},
     task::{Name, TaskRef, TaskState, Timestamp},
 };
 use axum::{
-    extract::{FromRequestParts, OriginalUri},
+    extract::{ConnectInfo, FromRequestParts, OriginalUri},
     http::request::Parts,
 };
 
@@ -56,7 +56,7 @@ impl FromRequestParts<Arc<Shared>> for View {
                 role: Role::Viewer,
             });
         let place = parts.uri.path().split('/').nth(1).unwrap_or_default();
-        let inspector = shared.inspector.clone().acting_as(&*user.name);
+        let inspector = shared.inspector.clone().acting_as(actor(&user, parts));
         Ok(Self {
             links: Links::new(shared.base.as_deref(), &original, &parts.uri),
             now: inspector.now(),
@@ -68,6 +68,15 @@ impl FromRequestParts<Arc<Shared>> for View {
             is_same_origin: is_same_origin(&parts.headers),
             has_session: parts.extensions.get::<SessionEnd>().is_some(),
         })
+    }
+}
+
+/// The user as the actor of changes, with the address of the connection.
+fn actor(user: &User, parts: &Parts) -> Actor {
+    let actor = Actor::new(&*user.name);
+    match parts.extensions.get::<ConnectInfo<SocketAddr>>() {
+        Some(ConnectInfo(address)) => actor.from_address(address.ip().to_string()),
+        None => actor,
     }
 }
 

@@ -10,7 +10,7 @@ use maud::{Markup, html};
 use crate::web::{
     links::encoded,
     pages::{button, no_default},
-    reading::queue::{Contents, Order, SORTED},
+    reading::queue::{Contents, Order, SORTED, running_on},
     request::View,
     show,
     version::version_of_tasks,
@@ -41,13 +41,13 @@ pub(super) fn list(view: &View, contents: &Contents, filter: &str, order: Order)
                     @else { "No matching tasks." }
                 }
             } @else if !view.may_change() {
-                div.scroll { (table(view, *state, &listing.tasks)) }
+                div.scroll { (table(view, contents)) }
             } @else {
                 form.tasks method="post" action=(format!("{}/tasks", view.links.queue(&info.name))) {
                     (no_default())
                     input type="hidden" name="state" value=(state.as_str());
                     input type="hidden" name="filter" value=(filter);
-                    div.scroll { (table(view, *state, &listing.tasks)) }
+                    div.scroll { (table(view, contents)) }
                     (task_actions(contents))
                 }
             }
@@ -59,7 +59,9 @@ pub(super) fn list(view: &View, contents: &Contents, filter: &str, order: Order)
     }
 }
 
-fn table(view: &View, state: TaskState, tasks: &[TaskInfo]) -> Markup {
+fn table(view: &View, contents: &Contents) -> Markup {
+    let (state, tasks) = (contents.state, &contents.listing.tasks);
+    let is_active = state == TaskState::Active;
     let failed = matches!(state, TaskState::Retry | TaskState::Archived);
     html! {
         table.tasks {
@@ -68,6 +70,7 @@ fn table(view: &View, state: TaskState, tasks: &[TaskInfo]) -> Markup {
                 th scope="col" { "Task" } th scope="col" { "Event" } th.number scope="col" { "Attempts" }
                 th scope="col" { "Enqueued" }
                 th scope="col" { (when_title(state)) }
+                @if is_active { th scope="col" { "Running since" } th.number scope="col" { "Progress" } }
                 th scope="col" { @if failed { "Failure" } @else { "Payload" } }
             } }
             tbody { @for task in tasks {
@@ -81,6 +84,7 @@ fn table(view: &View, state: TaskState, tasks: &[TaskInfo]) -> Markup {
                     td.number data-label="Attempts" { (show::number(envelope.attempts.into())) }
                     td data-label="Enqueued" { (view.time(envelope.enqueued_at)) }
                     td data-label=(when_title(state)) { (when(view, task)) }
+                    @if is_active { (running(view, contents, task)) }
                     td.payload {
                         @match envelope.last_failure().filter(|_| failed) {
                             Some(failure) => { span.kind { (failure.kind) } " " (show::cut(&failure.message)) },
@@ -107,6 +111,26 @@ fn when(view: &View, task: &TaskInfo) -> Markup {
     html! {
         @if let Some(lease) = &task.lease { (lease.worker) }
         @else if let Some(at) = task.at { (view.time(at)) }
+    }
+}
+
+/// Since when an active task runs and how far it is, by the report of its server. A lost server does not know.
+fn running(view: &View, contents: &Contents, task: &TaskInfo) -> Markup {
+    let reported = running_on(&contents.servers, &task.envelope.task_ref());
+    html! {
+        td data-label="Running since" {
+            @if let Some((server, running)) = reported {
+                @let is_lost = server.is_lost(view.now);
+                (view.time_of(running.started, !is_lost))
+                @if is_lost { " " span.kind { "server lost" } }
+            } @else { "–" }
+        }
+        td.number data-label="Progress" {
+            @match &task.progress {
+                Some(progress) => { (show::percent(progress.done, progress.total)) },
+                None => { "–" },
+            }
+        }
     }
 }
 

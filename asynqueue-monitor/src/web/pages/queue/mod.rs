@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use self::list::list;
 pub(super) use self::list::offered;
-use super::{button, charts::of_day, no_default};
+use super::{button, charts::of_day, no_default, reason, why};
 use crate::web::{
     links::encoded,
     reading::queue::{Contents, Order, Part},
@@ -60,6 +60,7 @@ pub(crate) async fn show(
     let content = html! {
         (view.notice(params.did.as_deref()))
         (figures(&view, &contents.info))
+        (why::of_queue(&view, &contents.wait, &contents.servers))
         (tabs(&view, &contents))
         (form(&params, &contents, order))
         @match &invalid {
@@ -127,6 +128,7 @@ fn queue_actions(view: &View, info: &QueueInfo) -> Markup {
     html! {
         form.actions method="post" action=(action) {
             (no_default())
+            @if !info.stats.paused { (reason()) }
             (button(if info.stats.paused { ActionKind::Resume } else { ActionKind::Pause }, ActionTarget::Queue))
             @if info.stats.total() == 0 {
                 button.danger name="do" value=(ActionKind::Delete) data-confirm="Delete this empty queue?" { "Delete" }
