@@ -85,9 +85,13 @@ pub(crate) async fn run(options: &Options) -> Result<(), BoxError> {
         .with_ansi(false)
         .init();
     let accounts = accounts(options)?;
+    // Together, so that brokers that do not respond delay the start only once.
+    let brokers = brokers::read(&options.broker)?.into_iter();
+    let connecting = brokers.map(|(name, url)| (name, tokio::spawn(monitor_of(url))));
+    let connecting: Vec<_> = connecting.collect();
     let mut monitors = Vec::new();
-    for (name, url) in brokers::read(&options.broker)? {
-        let mut monitor = with_settings(monitor_of(&url).await?, options)?;
+    for (name, monitor) in connecting {
+        let mut monitor = with_settings(monitor.await??, options)?;
         // All share the users of the first.
         let accounts = accounts.iter().filter(|_| monitors.is_empty());
         for (name, password, role) in accounts {
@@ -126,18 +130,15 @@ async fn served(
 }
 
 /// The monitor of a broker. One that is not reachable may become so: orchestrators start programs in any order.
-async fn monitor_of(url: &str) -> Result<Monitor, BoxError> {
-    let first = tokio::time::timeout(FIRST_ATTEMPT, asynqueue::connect(url)).await;
+async fn monitor_of(url: String) -> Result<Monitor, BoxError> {
+    let first = tokio::time::timeout(FIRST_ATTEMPT, asynqueue::connect(&url)).await;
     match first {
         Ok(Ok(broker)) => Ok(Monitor::new(broker)),
         Ok(Err(error)) if error.is_invalid_url() => Err(error.into()),
-        Ok(Err(_)) | Err(_) => {
-            let url = url.to_owned();
-            Ok(Monitor::connecting(move || {
-                let url = url.clone();
-                async move { asynqueue::connect(&url).await }
-            }))
-        }
+        Ok(Err(_)) | Err(_) => Ok(Monitor::connecting(move || {
+            let url = url.clone();
+            async move { asynqueue::connect(&url).await }
+        })),
     }
 }
 
