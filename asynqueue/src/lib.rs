@@ -146,7 +146,7 @@ pub mod metrics {
 #[cfg(feature = "monitor")]
 pub mod monitor {
     //! The web monitor: its users and roles, and where it is served.
-    pub use asynqueue_monitor::{Endpoint, Monitor, Role, ServeError, User};
+    pub use asynqueue_monitor::{Endpoint, Monitor, Monitors, Role, ServeError, User};
 }
 
 pub mod prelude {

@@ -64,6 +64,15 @@ pub struct Monitoring {
     /// The path prefix that browsers see, if a proxy removes it. Default none.
     #[serde(deserialize_with = "values::path")]
     pub base: Option<String>,
+    /// The name of this installation, such as `production`, for titles and headers of pages. Default none.
+    #[serde(deserialize_with = "values::some_text")]
+    pub name: Option<String>,
+    /// The title of the monitor. Default `asynqueue`.
+    #[serde(deserialize_with = "values::some_text")]
+    pub title: Option<String>,
+    /// The color of this installation, such as `red` or `#b3261e`, for the header and the icon of pages. Default none.
+    #[serde(deserialize_with = "values::some_text")]
+    pub color: Option<String>,
     /// The name of an administrator, together with [`password`](Self::password). A short form for one account in
     /// [`users`](Self::users).
     #[serde(deserialize_with = "values::some_text")]
@@ -181,6 +190,9 @@ impl Monitoring {
             port: self.port.or(other.port),
             path: self.path.or(other.path),
             base: self.base.or(other.base),
+            name: self.name.or(other.name),
+            title: self.title.or(other.title),
+            color: self.color.or(other.color),
             username: self.username.or(other.username),
             password: self.password.or(other.password),
             users,
@@ -208,6 +220,9 @@ impl fmt::Debug for Monitoring {
             .field("port", &self.port)
             .field("path", &self.path)
             .field("base", &self.base)
+            .field("name", &self.name)
+            .field("title", &self.title)
+            .field("color", &self.color)
             .field("username", &self.username)
             .field("password", &self.password)
             .field("users", &self.users)

@@ -124,6 +124,15 @@ impl Inspector {
         self.broker.capabilities()
     }
 
+    /// Whether the broker responds.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    pub async fn ping(&self) -> Result<(), BrokerError> {
+        self.broker.ping().await
+    }
+
     /// The time by the broker's clock, which all stored times refer to.
     pub fn now(&self) -> Timestamp {
         self.broker.now()

@@ -29,6 +29,16 @@ impl Monitor {
         if let Some(base) = &monitoring.base {
             monitor = monitor.base(base);
         }
+        if let Some(name) = &monitoring.name {
+            monitor = monitor.name(name);
+        }
+        if let Some(title) = &monitoring.title {
+            monitor = monitor.title(title);
+        }
+        if let Some(color) = &monitoring.color {
+            let invalid = |error: ServeError| invalid("color", &error.to_string());
+            monitor = monitor.color(color).map_err(invalid)?;
+        }
         if let Some(fields) = &monitoring.redact {
             monitor = monitor.redact(fields);
         }
@@ -122,11 +132,14 @@ mod tests {
     use super::*;
 
     /// The setters of the monitor, each with a line of configuration that has the same effect.
-    const SETTERS: [(&str, &str); 8] = [
+    const SETTERS: [(&str, &str); 11] = [
         ("user", "users.guest.password = 'x'"),
         ("read_only", "read_only = true"),
         ("open_to_all", "open_to_all = true"),
         ("base", "base = '/ops'"),
+        ("name", "name = 'production'"),
+        ("title", "title = 'Shop'"),
+        ("color", "color = 'red'"),
         ("redact", "redact = ['iban']"),
         ("grace", "grace = '9s'"),
         ("prometheus", "prometheus = 'http://prometheus:9090'"),
@@ -135,7 +148,7 @@ mod tests {
 
     #[test]
     fn each_setter_of_the_monitor_is_a_setting() {
-        let source = include_str!("mod.rs");
+        let source = concat!(include_str!("mod.rs"), include_str!("face.rs"));
         let setters = source.match_indices("(mut self").map(|(at, _)| {
             let (_, name) = source[..at].rsplit_once("fn ").expect("a function");
             name

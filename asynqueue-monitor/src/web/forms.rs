@@ -226,9 +226,8 @@ fn selected(queue: &Name, fields: &Fields) -> Result<Vec<TaskRef>, Failed> {
     ids.map(|id| Ok(TaskRef::new(queue.clone(), id?))).collect()
 }
 
-pub(super) async fn on_job(view: View, Path(id): Path<u64>) -> Result<Redirect, Failed> {
-    let missing = || Failed::NotFound(format!("Job {id} does not exist, or ended long ago."));
-    let job = view.shared.jobs.get(id).ok_or_else(missing)?;
+pub(super) async fn on_job(view: View, Path(id): Path<String>) -> Result<Redirect, Failed> {
+    let job = view.shared.jobs.get(&id).map_err(Failed::NotFound)?;
     job.stop();
     audit(&view, "stop", &format!("job {id}"), &job.text());
     Ok(Redirect::to(&job.page))

@@ -85,6 +85,8 @@ pub(crate) struct System {
     pub(crate) producer: Producer,
     pub(crate) endpoint: Endpoint,
     path: String,
+    /// The host name in URLs, in place of the address.
+    pub(crate) host: Option<&'static str>,
     _server: ServerHandle,
     _scheduler: SchedulerHandle,
     // Last, so that it is dropped last.
@@ -137,6 +139,7 @@ impl System {
             producer,
             endpoint,
             path: monitor.served_path().trim_end_matches('/').to_owned(),
+            host: None,
             _server: server,
             _scheduler: scheduler,
             storage,
@@ -176,7 +179,11 @@ impl System {
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
-        format!("http://{}{}{path}", self.endpoint.address(), self.path)
+        let address = self.endpoint.address();
+        match self.host {
+            Some(host) => format!("http://{host}:{}{}{path}", address.port(), self.path),
+            None => format!("http://{address}{}{path}", self.path),
+        }
     }
 
     /// Every page, in all states that change its content.

@@ -242,11 +242,13 @@ async fn a_deletion_is_undone_before_it_starts() {
     );
     // Without script, the page reloads by itself.
     assert!(page.contains("http-equiv=\"refresh\""), "{page}");
-    let (status, to) = site.post("/jobs/1", "").await;
+    let (_, action) = page.split_once("action=\"/jobs/").expect("a form");
+    let (job, _) = action.split_once('"').expect("its end");
+    let (status, to) = site.post(&format!("/jobs/{job}"), "").await;
     assert_eq!(status, 303, "{to}");
     site.until_says(&to, "undone. No tasks changed.").await;
     assert_eq!(site.count(TaskState::Archived).await, 1);
-    let (status, page) = site.post("/jobs/2", "").await;
+    let (status, page) = site.post(&format!("/jobs/{job}9"), "").await;
     assert_eq!(status, 404, "{page}");
 }
 

@@ -113,3 +113,20 @@ async fn thousands_are_separated_on_every_page() {
         assert!(page.contains(expected), "{path}: {expected}: {page}");
     }
 }
+
+/// Charts follow the zone of the viewer, and these figures do not.
+#[tokio::test]
+async fn figures_of_a_day_name_its_zone() {
+    let site = Site::new().await;
+    for path in ["/", "/queues/mail"] {
+        let page = site.client.get(site.url(path));
+        let page = page
+            .header("cookie", "asynqueue=system|Asia/Tokyo|1")
+            .send()
+            .await;
+        let page = page.expect("a response").text().await.expect("text");
+        let days = page.to_lowercase().matches("today").count();
+        let zoned = page.to_lowercase().matches("today (utc)").count();
+        assert!(days > 0 && days == zoned, "{path}: {days} {zoned}");
+    }
+}

@@ -3,8 +3,10 @@
 mod access;
 mod actions;
 mod api;
+mod brokers;
 mod direction;
 mod events;
+mod face;
 mod figures;
 mod jobs;
 mod lists;
@@ -12,9 +14,11 @@ mod live;
 mod names;
 mod outboxes;
 mod pages;
+mod probes;
 #[cfg(all(feature = "prometheus", feature = "metrics"))]
 mod prometheus;
 mod search;
+mod sessions;
 mod site;
 mod storage;
 mod why;

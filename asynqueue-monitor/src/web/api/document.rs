@@ -6,7 +6,7 @@ use utoipa::OpenApi;
 
 use super::{
     error::{ApiError, Error},
-    events, jobs, outboxes, queues, schedules, searches, system, tasks, why,
+    events, installation, jobs, outboxes, queues, schedules, searches, system, tasks, why,
 };
 use crate::web::request::View;
 
@@ -17,6 +17,7 @@ use crate::web::request::View;
         description = "Inspect queues, tasks, servers and schedules, and act on them."
     ),
     paths(
+        installation::get_installation,
         queues::list_queues,
         queues::get_queue,
         queues::delete_queue,

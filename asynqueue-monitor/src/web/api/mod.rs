@@ -3,6 +3,7 @@
 mod document;
 mod error;
 mod events;
+mod installation;
 mod jobs;
 mod outboxes;
 mod queues;
@@ -28,6 +29,7 @@ use super::{Shared, show};
 pub(super) fn router() -> Router<Arc<Shared>> {
     Router::new()
         .route("/api/openapi.json", get(document::show))
+        .route("/api/installation", get(installation::get_installation))
         .route("/api/queues", get(queues::list_queues))
         .route(
             "/api/queues/{queue}",

@@ -6,6 +6,7 @@ pub(super) mod events;
 pub(super) mod find;
 mod frame;
 pub(super) mod groups;
+pub(super) mod login;
 pub(super) mod outboxes;
 pub(super) mod overview;
 pub(super) mod queue;

@@ -64,9 +64,7 @@ fn every(seconds: u64) -> String {
 
 pub(crate) async fn save(view: View, Form(chosen): Form<Chosen>) -> Result<Response, Failed> {
     let settings = Settings::chosen(&chosen.theme, &chosen.zone, &chosen.refresh);
-    let cookie = settings
-        .map_err(Failed::BadRequest)?
-        .cookie(&view.links.page(""));
+    let cookie = settings.map_err(Failed::BadRequest)?.cookie(&view.root());
     let page = format!("{}?did=Saved.", view.links.page("settings"));
     Ok(([(SET_COOKIE, cookie)], Redirect::to(&page)).into_response())
 }

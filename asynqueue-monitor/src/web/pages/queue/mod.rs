@@ -95,7 +95,7 @@ fn figures(view: &View, info: &QueueInfo) -> Markup {
     html! {
         div.bar data-queue=(info.name) {
             span { "Latency " b data-figure="latency" { (show::wait(info.stats.latency)) } }
-            span { "Today " b data-figure="succeeded" { (show::number(info.today.succeeded)) } " succeeded, "
+            span { "Today (UTC) " b data-figure="succeeded" { (show::number(info.today.succeeded)) } " succeeded, "
                 b data-figure="failed" { (show::number(info.today.failed)) } " failed" }
             @if let Some(bytes) = info.memory { span { (show::bytes(bytes)) } }
             @if let Some(place) = &info.place { span { (place) } }
