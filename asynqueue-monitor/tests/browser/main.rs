@@ -6,6 +6,7 @@ mod actions;
 mod browser;
 mod face;
 mod figures;
+mod large;
 mod layout;
 mod pages;
 mod screenshots;
