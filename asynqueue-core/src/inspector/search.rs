@@ -215,7 +215,7 @@ mod tests {
     async fn with_tasks(count: usize) -> MemoryBroker {
         let broker = MemoryBroker::new();
         let task = |n| {
-            let id = TaskId::new(&format!("task-{n:04}")).expect("an id");
+            let id = TaskId::new(format!("task-{n:04}")).expect("an id");
             let codec = CodecName::of::<Json>();
             NewTask::new(Envelope::new(id, "e", codec, Vec::new().into()), When::Now)
         };

@@ -7,7 +7,7 @@
 //! | module | content |
 //! |---|---|
 //! | `reading/` | queries against the broker; depends only on the inspector |
-//! | `live/`, `version.rs`, `attention.rs`, `jobs.rs`, `searches.rs` | live updates, problem detection, background jobs and searches |
+//! | `live/`, `version.rs`, `attention.rs`, `jobs.rs`, `searches/` | live updates, problem detection, background jobs and searches |
 //! | `request/` | request context and errors |
 //! | `changes.rs` | changes shared by forms and the API |
 //! | `face.rs`, `brokers.rs` | how an installation looks, and several brokers in one |

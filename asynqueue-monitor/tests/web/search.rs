@@ -191,3 +191,19 @@ async fn an_invalid_search_is_refused_with_the_reason() {
     let (status, _) = tokio::time::timeout(wait, missing).await.expect("in time");
     assert_eq!(status, 404);
 }
+
+/// Otherwise viewers could guess them.
+#[tokio::test]
+async fn a_search_does_not_find_or_show_redacted_values() {
+    let site = Site::of(|monitor| monitor.redact(["to"])).await;
+    assert_eq!(site.searched("waits").await["found"], 0);
+    let found = site.searched("\"retry\"").await;
+    assert_eq!(found["tasks"][0]["id"], "retry", "{found}");
+    let found = site.searched("event=email:send").await;
+    assert!(!found.to_string().contains("waits"), "{found}");
+    let page = site.page("/search?q=event%3Demail:send").await;
+    assert!(
+        page.contains("[redacted]") && !page.contains("waits"),
+        "{page}"
+    );
+}

@@ -3,8 +3,11 @@
 //! A search lives in the memory of the monitor. It belongs to a user: the same text finds the running search, so that
 //! reloading a page starts nothing. It ends when nobody has viewed it for a minute.
 
+mod excerpt;
+mod report;
+
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -12,16 +15,15 @@ use std::{
 use asynqueue_core::{
     broker::{BrokerError, TaskInfo},
     inspector::{Filter, FindError, Inspector, Searched},
-    task::{Name, TaskId, TaskRef, TaskState, Timestamp},
+    task::TaskId,
 };
 use futures_util::{StreamExt, stream::BoxStream};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    request::{Failed, View},
-    show,
-};
+use self::excerpt::excerpt;
+pub(super) use self::report::{End, Found, Report};
+use super::request::{Failed, View};
 
 /// The maximum number of results that a search keeps. It counts the others.
 pub(super) const MOST_KEPT: usize = 1_000;
@@ -58,44 +60,6 @@ pub(super) struct Search {
     stop: CancellationToken,
     seen: Mutex<Instant>,
     report: Mutex<Report>,
-}
-
-/// What a search has found so far.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Report {
-    pub(super) scanned: u64,
-    pub(super) total: u64,
-    /// How many tasks match, including those that are not kept.
-    pub(super) found: u64,
-    /// The first results.
-    pub(super) kept: Vec<Found>,
-    /// How many tasks match, by queue and state.
-    pub(super) lists: BTreeMap<(Name, &'static str), u64>,
-    pub(super) end: Option<End>,
-    ended: Option<Instant>,
-    known: BTreeSet<TaskRef>,
-}
-
-/// A task that matches.
-#[derive(Clone, Debug)]
-pub(super) struct Found {
-    pub(super) task: TaskRef,
-    pub(super) event: String,
-    pub(super) state: TaskState,
-    pub(super) enqueued_at: Timestamp,
-    /// The text around the match.
-    pub(super) excerpt: String,
-}
-
-/// Why a search ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    Done,
-    /// The text is the id of these tasks, so that nothing was scanned.
-    ExactId,
-    Stopped,
-    Unseen,
-    Failed(String),
 }
 
 impl Searches {
@@ -314,66 +278,6 @@ impl Search {
     }
 }
 
-impl Report {
-    /// The progress in words.
-    pub(super) fn text(&self) -> String {
-        let (scanned, total) = (show::number(self.scanned), show::number(self.total));
-        let found = show::number(self.found);
-        match &self.end {
-            None => format!("{scanned} of {total} tasks searched, {found} found."),
-            Some(End::Done) => format!("All {scanned} tasks searched, {found} found."),
-            Some(End::ExactId) => "Tasks with this ID.".to_owned(),
-            Some(End::Stopped) => {
-                format!("Stopped. {scanned} of {total} tasks searched, {found} found.")
-            }
-            Some(End::Unseen) => {
-                format!(
-                    "Stopped without a viewer. {scanned} of {total} tasks searched, {found} found."
-                )
-            }
-            Some(End::Failed(why)) => {
-                format!("Failed: {why}. {scanned} of {total} tasks searched, {found} found.")
-            }
-        }
-    }
-}
-
-/// The text of a task around the first word that was searched for, or what lists show of it.
-fn excerpt(inspector: &Inspector, filter: &Filter, info: &TaskInfo) -> String {
-    let envelope = &info.envelope;
-    let payload = inspector.payload(info).to_string();
-    let failures = envelope.failures().iter().rev();
-    let failures = failures.map(|failure| format!("{} {}", failure.kind, failure.message));
-    let headers = envelope.headers.iter();
-    let headers = headers.map(|(name, value)| format!("{name}={value}"));
-    let texts: Vec<_> = failures.chain([payload]).chain(headers).collect();
-    let mut words = filter.texts().iter();
-    let around = words.find_map(|word| texts.iter().find_map(|text| around(text, word)));
-    // The last failure, or the payload.
-    around.unwrap_or_else(|| {
-        texts
-            .first()
-            .map_or_else(String::new, |text| show::cut(text))
-    })
-}
-
-/// The part of a text around a word, ignoring case.
-fn around(text: &str, word: &str) -> Option<String> {
-    const BEFORE: usize = 40;
-    let chars: Vec<char> = text.chars().collect();
-    let lower = |c: &char| c.to_lowercase().next().unwrap_or(*c);
-    let (folded, word): (Vec<_>, Vec<_>) = (
-        chars.iter().map(lower).collect(),
-        word.chars().map(|c| lower(&c)).collect(),
-    );
-    let at = folded
-        .windows(word.len().max(1))
-        .position(|part| part == word)?;
-    let from = if at > BEFORE { at - BEFORE / 2 } else { 0 };
-    let cut = show::cut(&chars[from..].iter().collect::<String>());
-    Some(if from > 0 { format!("…{cut}") } else { cut })
-}
-
 #[cfg(test)]
 mod tests {
     use asynqueue_core::memory::MemoryBroker;
@@ -449,17 +353,5 @@ mod tests {
             search.end(End::Done);
         }
         assert_eq!(searches.0.lock().len(), MOST_REMEMBERED);
-    }
-
-    #[test]
-    fn an_excerpt_is_around_the_word() {
-        let text = format!("{} Order 1000123 {}", "a".repeat(100), "b".repeat(200));
-        let found = around(&text, "ORDER 1000").expect("found");
-        assert!(
-            found.starts_with("…aaa") && found.contains("Order 1000123 bbb"),
-            "{found}"
-        );
-        assert_eq!(around("short", "SHORT").as_deref(), Some("short"));
-        assert_eq!(around("short", "long"), None);
     }
 }
