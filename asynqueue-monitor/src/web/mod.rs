@@ -7,7 +7,8 @@
 //! | module | content |
 //! |---|---|
 //! | `reading/` | queries against the broker; depends only on the inspector |
-//! | `live/`, `version.rs`, `attention.rs`, `jobs.rs` | live updates, problem detection and background jobs |
+//! | `live/`, `version.rs`, `attention/`, `jobs.rs` | live updates, problem detection and background jobs |
+//! | `notify/` | notifications of problems |
 //! | `request/` | request context and errors |
 //! | `changes.rs` | changes shared by forms and the API |
 //! | `pages/`, `forms.rs` | HTML |
@@ -33,6 +34,8 @@ mod jobs;
 mod layers;
 mod links;
 mod live;
+#[cfg(feature = "webhooks")]
+mod notify;
 mod pages;
 #[cfg(feature = "prometheus")]
 mod prometheus;
@@ -93,6 +96,8 @@ pub struct Monitor {
     grace: Duration,
     #[cfg(feature = "prometheus")]
     prometheus: Option<prometheus::Prometheus>,
+    #[cfg(feature = "webhooks")]
+    webhooks: notify::Webhooks,
 }
 
 /// The state that all routes share.
@@ -103,6 +108,8 @@ pub(crate) struct Shared {
     base: Option<String>,
     #[cfg(feature = "prometheus")]
     prometheus: Option<prometheus::Prometheus>,
+    #[cfg(feature = "webhooks")]
+    webhooks: notify::Webhooks,
 }
 
 impl Monitor {
@@ -124,6 +131,8 @@ impl Monitor {
             grace: Duration::from_secs(5),
             #[cfg(feature = "prometheus")]
             prometheus: None,
+            #[cfg(feature = "webhooks")]
+            webhooks: notify::Webhooks::default(),
         }
     }
 
@@ -193,6 +202,30 @@ impl Monitor {
         Ok(self)
     }
 
+    /// Sends a JSON request to a URL when a problem needs attention, and when it has cleared: at most one request a
+    /// minute, which is sent again until its response is a success. Each monitor sends its own. Nothing is sent by a
+    /// [router](Self::router) that is built outside of a Tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`ServeError::Webhook`] if `url` is not an `http` or `https` URL.
+    #[cfg(feature = "webhooks")]
+    pub fn webhook(mut self, url: &str) -> Result<Self, ServeError> {
+        self.webhooks.add_json(url)?;
+        Ok(self)
+    }
+
+    /// Like [`webhook`](Self::webhook), as a text that Slack and compatible chats show.
+    ///
+    /// # Errors
+    ///
+    /// [`ServeError::Webhook`] if `url` is not an `http` or `https` URL.
+    #[cfg(feature = "webhooks")]
+    pub fn slack(mut self, url: &str) -> Result<Self, ServeError> {
+        self.webhooks.add_slack(url)?;
+        Ok(self)
+    }
+
     /// Sets the path below which [`serve`](Self::serve) serves the monitor. Default: `/`.
     #[must_use]
     pub fn path(mut self, path: &str) -> Self {
@@ -221,10 +254,20 @@ impl Monitor {
             base: self.base.clone(),
             #[cfg(feature = "prometheus")]
             prometheus: self.prometheus.clone(),
+            #[cfg(feature = "webhooks")]
+            webhooks: self.webhooks.clone(),
         });
+        #[cfg(feature = "webhooks")]
+        self.webhooks.start(&shared);
         let credentials = Arc::clone(&self.credentials);
         let access = Arc::new(Access::new(credentials, self.read_only, local_names_only));
-        Router::new()
+        let router = Router::new();
+        #[cfg(feature = "webhooks")]
+        let router = router.route(
+            "/settings/webhooks/{place}",
+            post(pages::webhooks::send_test),
+        );
+        router
             .route("/", get(pages::overview::show))
             .route("/queues/{queue}", get(pages::queue::show))
             .route("/queues/{queue}/act", post(forms::on_queue))

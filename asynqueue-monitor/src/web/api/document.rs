@@ -6,7 +6,7 @@ use utoipa::OpenApi;
 
 use super::{
     error::{ApiError, Error},
-    events, jobs, outboxes, queues, schedules, system, tasks, why,
+    events, jobs, outboxes, queues, schedules, system, tasks, webhooks, why,
 };
 use crate::web::request::View;
 
@@ -47,6 +47,8 @@ use crate::web::request::View;
         system::resume_server,
         system::list_subscriptions,
         system::list_nodes,
+        webhooks::list_webhooks,
+        webhooks::test_webhook,
         outboxes::list_outboxes,
         outboxes::retry_entries,
         outboxes::retry_entry,

@@ -11,6 +11,7 @@ mod system;
 mod task;
 mod tasks;
 mod why;
+mod webhooks;
 
 use std::{sync::Arc, time::Duration};
 
@@ -89,6 +90,8 @@ pub(super) fn router() -> Router<Arc<Shared>> {
             "/api/outboxes/{outbox}/entries/{entry}/retry",
             post(outboxes::retry_entry),
         )
+        .route("/api/webhooks", get(webhooks::list_webhooks))
+        .route("/api/webhooks/{place}/test", post(webhooks::test_webhook))
         .route("/api/nodes", get(system::list_nodes))
         .route("/api", any(not_found))
         .route("/api/{*rest}", any(not_found))

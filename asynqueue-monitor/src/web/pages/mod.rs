@@ -19,6 +19,8 @@ pub(super) mod subscriptions;
 pub(super) mod task;
 mod timeline;
 mod why;
+#[cfg(feature = "webhooks")]
+pub(super) mod webhooks;
 
 use asynqueue_core::{
     inspector::{ActionKind, ActionTarget},
