@@ -2,9 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::Shared;
+use super::{Shared, outcome::guarded};
 use crate::{
     broker::{Point, Settled, Settlement},
+    failure::Tally,
     process::Context,
     statistics::{Collector, Started},
     sync::Mutex,
@@ -20,11 +21,20 @@ const MAX_UNSENT: usize = 3_000;
 #[derive(Debug, Default)]
 pub(super) struct Statistics {
     events: Collector,
+    failures: Tally,
     /// Points that could not be added.
     unsent: Mutex<Vec<Point>>,
 }
 
 impl Statistics {
+    pub(super) fn new(events: &BTreeSet<Name>) -> Self {
+        Self {
+            events: Collector::new(events),
+            failures: Tally::default(),
+            unsent: Mutex::default(),
+        }
+    }
+
     /// Counts an attempt that starts.
     pub(super) fn start(&self, context: &Context) -> Started {
         self.events.start(context)
@@ -34,6 +44,7 @@ impl Statistics {
     pub(super) fn settled(&self, settlements: &[Settlement], settled: &[Settled]) {
         let outcomes = settlements.iter().zip(settled.iter().copied());
         self.events.settled(outcomes);
+        guarded("failure counts", || self.failures.add(settlements, settled));
     }
 }
 
@@ -57,7 +68,9 @@ impl Shared {
 
     async fn add_figures(&self) {
         let mut points = std::mem::take(&mut *self.statistics.unsent.lock());
-        points.extend(self.statistics.events.take(self.broker.now()));
+        let now = self.broker.now();
+        points.extend(self.statistics.events.take(now));
+        points.extend(self.statistics.failures.take(now));
         while !points.is_empty() {
             let rest = points.split_off(points.len().min(Point::MAX_CALL));
             if let Err(error) = self.broker.add_points(points.clone()).await {
