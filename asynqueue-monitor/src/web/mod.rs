@@ -22,6 +22,7 @@ mod api;
 mod assets;
 mod attention;
 mod body;
+mod causes;
 mod changes;
 mod chart;
 #[cfg(feature = "config")]
@@ -275,6 +276,11 @@ impl Monitor {
             .route(
                 "/queues/{queue}/tasks/{id}",
                 get(pages::task::show).post(forms::on_task),
+            )
+            .route("/failures", get(pages::failures::show))
+            .route(
+                "/failures/{cause}",
+                get(pages::failures::one).post(pages::failures::retry),
             )
             .route("/find", get(pages::find::show))
             .route("/servers", get(pages::servers::show).post(forms::on_server))

@@ -5,10 +5,13 @@ mod actions;
 mod api;
 mod direction;
 mod events;
+mod failures;
 mod figures;
 mod jobs;
 mod live;
 mod names;
+#[cfg(feature = "webhooks")]
+mod notifications;
 mod outboxes;
 mod pages;
 #[cfg(all(feature = "prometheus", feature = "metrics"))]

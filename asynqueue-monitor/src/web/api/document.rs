@@ -6,7 +6,7 @@ use utoipa::OpenApi;
 
 use super::{
     error::{ApiError, Error},
-    events, jobs, outboxes, queues, schedules, system, tasks, webhooks, why,
+    events, failures, jobs, outboxes, queues, schedules, system, tasks, webhooks, why,
 };
 use crate::web::request::View;
 
@@ -41,6 +41,9 @@ use crate::web::request::View;
         schedules::trigger_schedule,
         events::list_events,
         events::event_course,
+        failures::list_failures,
+        failures::get_failure,
+        failures::retry_failure,
         system::list_concerns,
         system::list_servers,
         system::quiet_server,

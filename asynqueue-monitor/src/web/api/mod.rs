@@ -3,6 +3,7 @@
 mod document;
 mod error;
 mod events;
+mod failures;
 mod jobs;
 mod outboxes;
 mod queues;
@@ -72,6 +73,9 @@ pub(super) fn router() -> Router<Arc<Shared>> {
         )
         .route("/api/events", get(events::list_events))
         .route("/api/events/{event}", get(events::event_course))
+        .route("/api/failures", get(failures::list_failures))
+        .route("/api/failures/{cause}", get(failures::get_failure))
+        .route("/api/failures/{cause}/retry", post(failures::retry_failure))
         .route("/api/attention", get(system::list_concerns))
         .route("/api/servers", get(system::list_servers))
         .route("/api/servers/{server}/quiet", post(system::quiet_server))

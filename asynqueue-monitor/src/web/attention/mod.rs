@@ -63,6 +63,8 @@ pub(super) struct Concern {
     pub(super) count: u64,
     /// The affected queue, if there is exactly one.
     pub(super) queue: Option<Name>,
+    /// The cause of the failures, if the problem is one.
+    pub(super) cause: Option<Fingerprint>,
     /// Where the problem is shown and fixed.
     pub(super) place: Place,
     /// The sentence after the name of what it is about.
@@ -106,6 +108,7 @@ impl Concern {
             weight: 0,
             count: 0,
             queue: Some(queue.clone()),
+            cause: None,
             place: Place::Tasks {
                 queue: queue.clone(),
                 state,

@@ -21,6 +21,7 @@ pub(super) fn add(figures: &Figures<'_>, all: &mut Vec<Concern>) {
                 weight: pending.saturating_mul(2),
                 count: pending,
                 queue: None,
+                cause: None,
                 place: Place::Servers,
                 text: "Tasks are pending, but no server is running.".into(),
             });
@@ -76,6 +77,7 @@ fn unhandled(figures: &Figures<'_>) -> Vec<Concern> {
         weight: count,
         count,
         queue: Some(queue.clone()),
+        cause: None,
         place: Place::Tasks {
             queue: queue.clone(),
             state: TaskState::Scheduled,

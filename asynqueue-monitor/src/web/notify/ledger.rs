@@ -107,6 +107,7 @@ mod tests {
             weight: 1,
             count: 1,
             queue: None,
+            cause: None,
             place: Place::Servers,
             text: about.into(),
         }

@@ -52,6 +52,7 @@ fn body(now: Timestamp, kind: &str, changes: &Changes) -> Value {
             "queue": concern.queue,
             "state": tasks.map(|(_, state, _)| state.as_str()),
             "filter": tasks.map(|(_, _, filter)| filter.to_string()),
+            "cause": concern.cause.map(|cause| cause.to_string()),
             "count": concern.count,
             "text": concern.text,
         })
@@ -109,6 +110,7 @@ mod tests {
             weight: 7,
             count: 7,
             queue: Some("payments".into()),
+            cause: None,
             place: Place::Tasks {
                 queue: "payments".into(),
                 state: TaskState::Archived,
@@ -132,7 +134,7 @@ mod tests {
                 "type": "attention", "at": "1970-01-01T00:00:00.000Z", "cleared": [], "omitted": 0,
                 "appeared": [{
                     "kind": "failing_cause", "about": "card:charge 12", "queue": "payments", "state": "archived",
-                    "filter": "error~no", "count": 7, "text": "card:charge fails: <!channel> & more",
+                    "filter": "error~no", "cause": null, "count": 7, "text": "card:charge fails: <!channel> & more",
                 }],
             })
         );

@@ -9,6 +9,7 @@ use crate::web::{
 /// The pages in the navigation bar: path and label.
 const PLACES: [(&str, &str); 9] = [
     ("", "Queues"),
+    ("failures", "Failures"),
     ("charts", "Metrics"),
     ("events", "Events"),
     ("schedules", "Schedules"),

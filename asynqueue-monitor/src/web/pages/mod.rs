@@ -3,6 +3,7 @@
 pub(super) mod charts;
 mod errors;
 pub(super) mod events;
+pub(super) mod failures;
 pub(super) mod find;
 mod frame;
 pub(super) mod groups;
