@@ -14,6 +14,9 @@ use crate::{
 /// How often figures are added. Nothing is sent if there are none.
 const INTERVAL: Duration = Duration::from_secs(10);
 
+/// When figures are first added: the first failures after a deploy are seen soon.
+const FIRST: Duration = Duration::from_secs(1);
+
 /// The most points that are kept for the next time if the broker cannot be reached.
 const MAX_UNSENT: usize = 3_000;
 
@@ -54,8 +57,10 @@ impl Shared {
         if !self.broker.capabilities().points {
             return;
         }
-        while self.runs_until(tokio::time::sleep(INTERVAL)).await {
+        let mut wait = FIRST;
+        while self.runs_until(tokio::time::sleep(wait)).await {
             self.add_figures().await;
+            wait = INTERVAL;
         }
     }
 

@@ -38,7 +38,7 @@ pub(super) async fn known_cause(view: &View, text: &str) -> Result<Cause, Failed
     })
 }
 
-/// A job that retries all tasks whose last failure has a cause: archived tasks, and those that wait for their retry.
+/// A job that retries all tasks whose last failure has a cause: archived tasks, and tasks that wait for their retry.
 pub(super) fn retry_cause(view: &View, cause: &Cause) -> JobSpec {
     let action = Action::Retry;
     let (_, did) = words(action.kind());

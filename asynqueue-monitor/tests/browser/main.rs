@@ -4,6 +4,7 @@ mod access;
 mod accessible;
 mod actions;
 mod browser;
+mod failures;
 mod figures;
 mod layout;
 mod pages;

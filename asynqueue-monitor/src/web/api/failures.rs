@@ -76,7 +76,7 @@ struct Task {
 #[derive(Debug, Serialize, ToSchema)]
 struct Count {
     failed: u64,
-    /// Those that were the last one of their task, which was archived.
+    /// How many of them were the last attempt of their task, which was archived.
     archived: u64,
 }
 

@@ -19,6 +19,9 @@ const PAGE: usize = 50;
 /// The maximum number of tasks that are scanned for sorting.
 pub(in crate::web) const SORTED: usize = 2_000;
 
+/// The maximum number of tasks that are searched for the first match of a filter.
+const SEARCHED: usize = 20_000;
+
 /// The data for the page of a queue.
 #[derive(Debug)]
 pub(in crate::web) struct Contents {
@@ -179,8 +182,19 @@ impl Part {
         if self.order != Order::Queue {
             return self.sorted(inspector, queue, state).await;
         }
-        let page = Page::first(PAGE).after(self.after.map(Cursor));
-        inspector.list(queue, state, &self.filter, page).await
+        let mut after = self.after.map(Cursor);
+        let mut scanned = 0;
+        loop {
+            let page = Page::first(PAGE).after(after.take());
+            let mut listing = inspector.list(queue, state, &self.filter, page).await?;
+            scanned += listing.scanned;
+            // The first match may be behind thousands of other tasks.
+            if !listing.tasks.is_empty() || listing.next.is_none() || scanned >= SEARCHED {
+                listing.scanned = scanned;
+                return Ok(listing);
+            }
+            after = listing.next.take();
+        }
     }
 
     /// A page of the first matching tasks, sorted. The cursor is the number of tasks to skip.
