@@ -225,6 +225,28 @@ fn a_queue_that_nobody_serves_is_not_called_slow() {
     assert_eq!(system.kinds(), [("growing_queue", "mail".to_owned())]);
 }
 
+/// Otherwise a list of tenants would hide everything else.
+#[test]
+fn many_queues_that_nobody_serves_share_an_entry() {
+    let mut system = System {
+        servers: vec![server("one", 1, &["other"])],
+        ..System::default()
+    };
+    let tenants =
+        |count: u64| (0..count).map(|place| queue(&format!("tenant-{place}"), 9 + place, 1));
+    system.queues = tenants(4).collect();
+    assert_eq!(system.kinds().len(), 4);
+    system.queues = tenants(9).collect();
+    let texts = system.texts();
+    assert_eq!(texts.len(), 4);
+    assert_eq!(
+        texts[0],
+        "No server takes from 6 more queues with 69 tasks pending: tenant-5, tenant-4, tenant-3, 3 others."
+    );
+    let titles: Vec<_> = system.kinds().into_iter().map(|(_, title)| title).collect();
+    assert_eq!(titles, ["Servers", "tenant-8", "tenant-7", "tenant-6"]);
+}
+
 #[test]
 fn a_paused_queue_with_a_backlog_is_reported_and_an_empty_one_is_not() {
     let mut system = System {

@@ -179,7 +179,7 @@ pub(crate) async fn one(
     Ok(view.page(cause.event.as_str(), html! {
         (view.notice(params.did.as_deref()))
         p.crumbs { a href=(view.links.page("failures")) { "Failures" } }
-        p { span.kind { (cause.kind) } " " (cause.message) }
+        p.message { span.kind { (cause.kind) } " " (cause.message) }
         @if view.may_change() {
             form.actions method="post" action=(page_of(&view, &cause)) {
                 button name="do" value="retry" data-confirm="Retry all tasks that failed for this cause?" { "Retry all of these" }
@@ -210,7 +210,7 @@ pub(crate) async fn one(
                     td.number { (show::number(failed.archived)) }
                     td {
                         a href=(in_state(&view, &cause, queue, TaskState::Archived)) { "Archived" } " · "
-                        a href=(in_state(&view, &cause, queue, TaskState::Retry)) { "Waiting" }
+                        a href=(in_state(&view, &cause, queue, TaskState::Retry)) { "Waiting for retry" }
                     }
                 }
             } }
@@ -220,13 +220,14 @@ pub(crate) async fn one(
 
 /// The chart of the last day.
 fn hours(view: &View, row: &Row) -> Markup {
-    let history: Vec<_> = row
-        .cause
-        .series
-        .iter()
-        .map(|(start, count)| HourStats::new(*start, 0, *count))
-        .collect();
-    super::charts::of_day(view, history.iter())
+    let total = show::number(row.cause.failed().failed);
+    html! {
+        figure.chart {
+            figcaption { (total) " failures in the last 24 hours, by the hour." }
+            (sparkline(view, row))
+            div.axis aria-hidden="true" { span { "24 hours ago" } span { "now" } }
+        }
+    }
 }
 
 /// Starts a job that retries all tasks of a cause.
