@@ -81,25 +81,6 @@ impl Cause {
         self.last = self.last.max(first).max(start);
     }
 
-    /// The failures of the same cause in both.
-    #[must_use]
-    pub fn merged(mut self, other: Self) -> Self {
-        if other.last >= self.last {
-            (self.example, self.task) = (other.example, other.task);
-        }
-        for (queue, failed) in other.queues {
-            let of_queue = self.queues.entry(queue).or_default();
-            of_queue.failed += failed.failed;
-            of_queue.archived += failed.archived;
-        }
-        for (start, count) in other.series {
-            *self.series.entry(start).or_default() += count;
-        }
-        self.first = self.first.min(other.first);
-        self.last = self.last.max(other.last);
-        self
-    }
-
     /// The failures in all queues.
     pub fn failed(&self) -> Failed {
         self.queues

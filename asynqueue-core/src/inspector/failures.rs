@@ -3,7 +3,7 @@
 use super::Inspector;
 use crate::{
     broker::{BrokerError, PointQuery, Series},
-    failure::{Failures, Fingerprint},
+    failure::{Cause, Failures, Fingerprint},
     task::{Name, Timestamp},
 };
 
@@ -24,20 +24,20 @@ impl Inspector {
         Ok(Failures::of_points(self.broker.points(&query).await?))
     }
 
-    /// The failures of one cause in a queue, like [`failures_since`](Self::failures_since).
+    /// The failures of one cause in all queues, like [`failures_since`](Self::failures_since). `None` if there are none.
     ///
     /// # Errors
     ///
     /// When the broker cannot be reached.
     pub async fn failures_of(
         &self,
-        queue: &Name,
         cause: Fingerprint,
         series: Series,
         since: Timestamp,
-    ) -> Result<Failures, BrokerError> {
+    ) -> Result<Option<Cause>, BrokerError> {
         let mut query = PointQuery::since(series, since);
-        query.only = Some((queue.clone(), Name::from(cause.to_string())));
-        Ok(Failures::of_points(self.broker.points(&query).await?))
+        query.key = Some(Name::from(cause.to_string()));
+        let found = Failures::of_points(self.broker.points(&query).await?);
+        Ok(found.causes.into_iter().next())
     }
 }

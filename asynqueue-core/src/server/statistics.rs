@@ -30,14 +30,6 @@ pub(super) struct Statistics {
 }
 
 impl Statistics {
-    pub(super) fn new(events: &BTreeSet<Name>) -> Self {
-        Self {
-            events: Collector::new(events),
-            failures: Tally::default(),
-            unsent: Mutex::default(),
-        }
-    }
-
     /// Counts an attempt that starts.
     pub(super) fn start(&self, context: &Context) -> Started {
         self.events.start(context)

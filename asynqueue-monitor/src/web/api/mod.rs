@@ -11,8 +11,8 @@ mod schedules;
 mod system;
 mod task;
 mod tasks;
-mod why;
 mod webhooks;
+mod why;
 
 use std::{sync::Arc, time::Duration};
 

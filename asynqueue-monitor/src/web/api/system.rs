@@ -163,7 +163,7 @@ pub(super) struct Node {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Concern {
     /// `failing_cause`, `failing_queue`, `lost_attempts`, `no_server`, `unserved_queue`, `unhandled_event`,
-    /// `paused_queue`, `slow_queue`, `growing_queue`, `trimmed_archive`, `full_archive`, `lost_servers`,
+    /// `paused_queue`, `limited_queue`, `slow_queue`, `growing_queue`, `trimmed_archive`, `full_archive`, `lost_servers`,
     /// `stuck_handlers` or `stuck_outbox`.
     kind: &'static str,
     /// The affected queue, if there is exactly one.

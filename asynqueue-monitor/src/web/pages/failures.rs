@@ -54,9 +54,9 @@ fn table(view: &View, recent: &Recent) -> Markup {
     html! {
         div.scroll { table.causes {
             thead { tr {
-                th scope="col" { "Cause" } th scope="col" { "Queues" }
+                th scope="col" { "Cause" }
                 th.number scope="col" { "Last 15 min" } th.number scope="col" { "Today" }
-                th scope="col" { "Last 24 hours" } th scope="col" { "First" } th scope="col" { "Last" }
+                th scope="col" { "Last 24 hours" } th scope="col" { "Queues" } th scope="col" { "First" } th scope="col" { "Last" }
             } }
             tbody { @for row in recent.causes.iter().take(ROWS) {
                 @let cause = &row.cause;
@@ -66,10 +66,10 @@ fn table(view: &View, recent: &Recent) -> Markup {
                         span.kind { (cause.kind) } " "
                         span.message { (show::cut(&cause.message)) }
                     }
-                    td { (queues(view, cause)) }
                     td.number { (show::number(row.now.failed)) }
                     td.number { (show::number(row.since(midnight))) }
                     td { (sparkline(view, row)) }
+                    td { (queues(view, cause)) }
                     td { (view.time(cause.first)) }
                     td { (view.time(cause.last)) }
                 }

@@ -19,9 +19,9 @@ pub(super) mod storage;
 pub(super) mod subscriptions;
 pub(super) mod task;
 mod timeline;
-mod why;
 #[cfg(feature = "webhooks")]
 pub(super) mod webhooks;
+mod why;
 
 use asynqueue_core::{
     inspector::{ActionKind, ActionTarget},

@@ -6,12 +6,8 @@ use asynqueue_core::{
     inspector::Inspector,
     task::{Name, Timestamp},
 };
-use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::{
-    AT_A_TIME,
-    history::{A_DAY, first_hour},
-};
+use super::history::{A_DAY, first_hour};
 use crate::web::attention::SPAN;
 
 /// The failures of the last day, with those of the last minutes.
@@ -82,14 +78,5 @@ pub(in crate::web) async fn of_cause(
     cause: Fingerprint,
 ) -> Result<Option<Cause>, BrokerError> {
     let (series, since) = (Series::FailureDays, Timestamp::default());
-    let queues = inspector.queue_names().await?;
-    let reads = queues
-        .into_iter()
-        .map(|queue| async move { inspector.failures_of(&queue, cause, series, since).await });
-    let all: Vec<_> = stream::iter(reads)
-        .buffered(AT_A_TIME)
-        .try_collect()
-        .await?;
-    let found = all.into_iter().flat_map(|failures| failures.causes);
-    Ok(found.reduce(Cause::merged))
+    inspector.failures_of(cause, series, since).await
 }
