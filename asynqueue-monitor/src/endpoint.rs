@@ -69,6 +69,14 @@ pub enum ServeError {
         /// Why it is invalid.
         reason: String,
     },
+    /// The URL of a webhook is invalid. It is not shown, because it often contains a password.
+    #[error(
+        "the URL of a webhook is invalid: {reason}; expected one such as `https://hooks.example.com/path`"
+    )]
+    Webhook {
+        /// Why it is invalid.
+        reason: String,
+    },
     /// A setting in the configuration section `monitoring` is invalid.
     #[error("`monitoring.{key}`: {problem}")]
     Setting {

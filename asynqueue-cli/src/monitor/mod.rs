@@ -67,6 +67,25 @@ pub(crate) struct Options {
     /// URL of a Prometheus server to show charts from, such as `http://localhost:9090`.
     #[arg(long, value_name = "URL")]
     prometheus: Option<String>,
+    /// URLs that receive a JSON request when a problem appears or clears. Set them in the environment: other users of the
+    /// machine can read arguments, and these URLs often contain a password.
+    #[arg(
+        long,
+        value_name = "URLS",
+        env = "ASYNQUEUE_MONITOR_WEBHOOKS",
+        hide_env_values = true,
+        value_delimiter = ','
+    )]
+    webhook: Vec<String>,
+    /// The same for Slack and compatible chats.
+    #[arg(
+        long,
+        value_name = "URLS",
+        env = "ASYNQUEUE_MONITOR_SLACK",
+        hide_env_values = true,
+        value_delimiter = ','
+    )]
+    slack: Vec<String>,
     /// Payload fields to hide, such as `password,iban`.
     #[arg(long, value_name = "FIELDS", value_delimiter = ',')]
     redact: Vec<String>,
@@ -155,6 +174,12 @@ fn with_settings(mut monitor: Monitor, options: &Options) -> Result<Monitor, Ser
     }
     if let Some(url) = &options.prometheus {
         monitor = monitor.prometheus(url)?;
+    }
+    for url in &options.webhook {
+        monitor = monitor.webhook(url)?;
+    }
+    for url in &options.slack {
+        monitor = monitor.slack(url)?;
     }
     if let Some(base) = &options.base {
         monitor = monitor.base(base);

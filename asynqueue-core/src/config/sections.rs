@@ -97,6 +97,12 @@ pub struct Monitoring {
     /// none.
     #[serde(deserialize_with = "values::some_text")]
     pub prometheus: Option<String>,
+    /// URLs that receive a JSON request when a problem needs attention, and when it has cleared. Default none.
+    #[serde(deserialize_with = "values::texts")]
+    pub webhooks: Option<Vec<String>>,
+    /// The same for URLs of Slack and compatible chats. Default none.
+    #[serde(deserialize_with = "values::texts")]
+    pub slack: Option<Vec<String>>,
 }
 
 /// A user of the web monitor.
@@ -201,6 +207,8 @@ impl Monitoring {
             grace: self.grace.or(other.grace),
             open_to_all: self.open_to_all.or(other.open_to_all),
             prometheus: self.prometheus.or(other.prometheus),
+            webhooks: self.webhooks.or(other.webhooks),
+            slack: self.slack.or(other.slack),
         }
     }
 }
@@ -230,11 +238,13 @@ impl fmt::Debug for Monitoring {
             .field("redact", &self.redact)
             .field("grace", &self.grace)
             .field("open_to_all", &self.open_to_all)
-            // Its URL may contain a password.
+            // These URLs may contain passwords.
             .field(
                 "prometheus",
                 &self.prometheus.as_ref().map(|_| format_args!("…")),
             )
+            .field("webhooks", &self.webhooks.as_ref().map(Vec::len))
+            .field("slack", &self.slack.as_ref().map(Vec::len))
             .finish()
     }
 }

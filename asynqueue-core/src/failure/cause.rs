@@ -121,7 +121,7 @@ impl Failed {
 pub struct Ended {
     /// Attempts that succeeded.
     pub succeeded: u64,
-    /// Attempts that failed, without those that were lost.
+    /// Attempts that failed, without lost attempts.
     pub failed: u64,
     /// Tasks that were archived after a failure.
     pub archived: u64,

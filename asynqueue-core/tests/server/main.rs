@@ -9,6 +9,7 @@ mod arguments;
 mod blocked;
 mod blocking;
 mod cancel;
+mod causes;
 mod clock;
 mod codecs;
 mod extremes;

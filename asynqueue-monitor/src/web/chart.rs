@@ -71,6 +71,31 @@ pub(super) fn attempts(title: &str, each: &str, bars: &[Bar], marks: &[Mark]) ->
     }
 }
 
+/// A chart of counts in a line of text. Each has a label, such as an hour.
+pub(super) fn sparkline(counts: impl Iterator<Item = (String, u64)>) -> Markup {
+    let counts: Vec<_> = counts.collect();
+    let most = counts.iter().max_by_key(|(_, count)| *count);
+    let about = most.map_or(String::new(), |(label, count)| {
+        format!("Peak: {} at {label}", show::number(*count))
+    });
+    let most = most.map_or(1, |(_, count)| *count).max(1);
+    let width = counts.len().max(1) * STEP;
+    html! {
+        svg.spark viewBox=(format!("0 0 {width} {HEIGHT}")) preserveAspectRatio="none" role="img" aria-label=(about) {
+            @for (place, (label, count)) in counts.iter().enumerate() {
+                @let height = *count as f64 / most as f64 * HEIGHT;
+                // A single failure must be visible beside an hour with thousands.
+                @let height = if *count > 0 { height.max(8.0) } else { 0.0 };
+                g {
+                    title { (label) ": " (show::number(*count)) }
+                    rect.none x=(place * STEP) y="0" width=(STEP) height=(HEIGHT) {}
+                    @if *count > 0 { rect.bad x=(place * STEP + 1) y=(format!("{:.1}", HEIGHT - height)) width=(STEP - 2) height=(format!("{height:.1}")) {} }
+                }
+            }
+        }
+    }
+}
+
 fn words(bar: &Bar) -> String {
     format!(
         "{}: {} succeeded, {} failed",
@@ -261,6 +286,20 @@ mod tests {
         assert!(chart.contains(r#"class="bad" x="11" y="50.0" width="8" height="50.0""#));
         assert!(chart.contains("Today: 3 succeeded, 3 failed"));
         assert!(!chart.contains("<noon>"));
+    }
+
+    #[test]
+    fn a_sparkline_shows_a_single_failure_beside_thousands() {
+        let counts = [
+            ("13:00".to_owned(), 5_000),
+            ("14:00".to_owned(), 1),
+            ("15:00".to_owned(), 0),
+        ];
+        let chart = sparkline(counts.into_iter()).into_string();
+        assert!(chart.contains("Peak: 5\u{202f}000 at 13:00"), "{chart}");
+        assert!(chart.contains(r#"class="bad" x="11" y="92.0" width="8" height="8.0""#));
+        assert_eq!(chart.matches("bad").count(), 2);
+        assert!(!sparkline(std::iter::empty()).into_string().contains("NaN"));
     }
 
     #[test]

@@ -7,7 +7,8 @@
 //! | module | content |
 //! |---|---|
 //! | `reading/` | queries against the broker; depends only on the inspector |
-//! | `live/`, `version.rs`, `attention.rs`, `jobs.rs`, `searches/` | live updates, problem detection, background jobs and searches |
+//! | `live/`, `version.rs`, `attention/`, `jobs.rs`, `searches/` | live updates, problem detection, background jobs and searches |
+//! | `notify/` | notifications of problems |
 //! | `request/` | request context and errors |
 //! | `changes.rs` | changes shared by forms and the API |
 //! | `face.rs`, `brokers.rs` | how an installation looks, and several brokers in one |
@@ -25,6 +26,7 @@ mod attention;
 mod backtrace;
 mod body;
 mod brokers;
+mod causes;
 mod changes;
 mod chart;
 #[cfg(feature = "config")]
@@ -39,6 +41,8 @@ mod jobs;
 mod layers;
 mod links;
 mod live;
+#[cfg(feature = "webhooks")]
+mod notify;
 mod pages;
 mod probes;
 mod process;
@@ -109,6 +113,8 @@ pub struct Monitor {
     grace: Duration,
     #[cfg(feature = "prometheus")]
     prometheus: Option<prometheus::Prometheus>,
+    #[cfg(feature = "webhooks")]
+    webhooks: notify::Webhooks,
 }
 
 /// Where the tasks are.
@@ -130,6 +136,8 @@ pub(crate) struct Shared {
     switcher: Option<Switcher>,
     #[cfg(feature = "prometheus")]
     prometheus: Option<prometheus::Prometheus>,
+    #[cfg(feature = "webhooks")]
+    webhooks: notify::Webhooks,
 }
 
 impl Monitor {
@@ -157,6 +165,8 @@ impl Monitor {
             grace: Duration::from_secs(5),
             #[cfg(feature = "prometheus")]
             prometheus: None,
+            #[cfg(feature = "webhooks")]
+            webhooks: notify::Webhooks::default(),
         }
     }
 
@@ -223,6 +233,30 @@ impl Monitor {
     #[cfg(feature = "prometheus")]
     pub fn prometheus(mut self, url: &str) -> Result<Self, ServeError> {
         self.prometheus = Some(prometheus::Prometheus::at(url)?);
+        Ok(self)
+    }
+
+    /// Sends a JSON request to a URL when a problem needs attention, and when it has cleared: at most one request a
+    /// minute, which is sent again until its response is a success. Each monitor sends its own. Nothing is sent by a
+    /// [router](Self::router) that is built outside of a Tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`ServeError::Webhook`] if `url` is not an `http` or `https` URL.
+    #[cfg(feature = "webhooks")]
+    pub fn webhook(mut self, url: &str) -> Result<Self, ServeError> {
+        self.webhooks.add_json(url)?;
+        Ok(self)
+    }
+
+    /// Like [`webhook`](Self::webhook), as a text that Slack and compatible chats show.
+    ///
+    /// # Errors
+    ///
+    /// [`ServeError::Webhook`] if `url` is not an `http` or `https` URL.
+    #[cfg(feature = "webhooks")]
+    pub fn slack(mut self, url: &str) -> Result<Self, ServeError> {
+        self.webhooks.add_slack(url)?;
         Ok(self)
     }
 
@@ -295,8 +329,18 @@ impl Monitor {
             switcher,
             #[cfg(feature = "prometheus")]
             prometheus: self.prometheus.clone(),
+            #[cfg(feature = "webhooks")]
+            webhooks: self.webhooks.clone(),
         });
-        let pages = Router::new()
+        #[cfg(feature = "webhooks")]
+        self.webhooks.start(&shared);
+        let pages = Router::new();
+        #[cfg(feature = "webhooks")]
+        let pages = pages.route(
+            "/settings/webhooks/{place}",
+            post(pages::webhooks::send_test),
+        );
+        let pages = pages
             .route("/", get(pages::overview::show))
             .route("/queues/{queue}", get(pages::queue::show))
             .route("/queues/{queue}/act", post(forms::on_queue))
@@ -305,6 +349,11 @@ impl Monitor {
             .route(
                 "/queues/{queue}/tasks/{id}",
                 get(pages::task::show).post(forms::on_task),
+            )
+            .route("/failures", get(pages::failures::show))
+            .route(
+                "/failures/{cause}",
+                get(pages::failures::one).post(pages::failures::retry),
             )
             .route("/find", get(pages::find::show))
             .route("/search", get(pages::search::show).post(pages::search::act))

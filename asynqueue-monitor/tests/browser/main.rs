@@ -5,6 +5,7 @@ mod accessible;
 mod actions;
 mod browser;
 mod face;
+mod failures;
 mod figures;
 mod large;
 mod layout;

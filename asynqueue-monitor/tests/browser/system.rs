@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use asynqueue_core::{
     broker::{HourStats, SharedBroker, TaskInfo},
+    failure::Fingerprint,
     inspector::Inspector,
     process::{Context, Payload, TaskError},
     producer::Producer,
     scheduler::{Entry, Scheduler, SchedulerHandle, Timetable},
     server::{Server, ServerHandle},
-    task::{TaskId, TaskRef, TaskState},
+    task::{FailureKind, TaskId, TaskRef, TaskState},
 };
 use asynqueue_macros::Task;
 use asynqueue_monitor::{Endpoint, Monitor};
@@ -222,8 +223,17 @@ impl System {
             "/search",
             "/search?q=eror~x",
             "/search?q=email:",
+            "/failures",
         ];
-        paths.iter().map(|path| self.url(path)).collect()
+        let mut pages: Vec<_> = paths.iter().map(|path| self.url(path)).collect();
+        pages.push(self.cause("550 no such mailbox"));
+        pages
+    }
+
+    /// The page of a cause.
+    pub(crate) fn cause(&self, message: &str) -> String {
+        let cause = Fingerprint::of("email:send", FailureKind::Error, message);
+        self.url(&format!("/failures/{cause}"))
     }
 
     pub(crate) async fn count(&self, queue: &str, state: TaskState) -> u64 {

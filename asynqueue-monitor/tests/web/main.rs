@@ -7,11 +7,14 @@ mod brokers;
 mod direction;
 mod events;
 mod face;
+mod failures;
 mod figures;
 mod jobs;
 mod lists;
 mod live;
 mod names;
+#[cfg(feature = "webhooks")]
+mod notifications;
 mod outboxes;
 mod pages;
 mod probes;

@@ -6,7 +6,8 @@ use utoipa::OpenApi;
 
 use super::{
     error::{ApiError, Error},
-    events, installation, jobs, outboxes, queues, schedules, searches, system, tasks, why,
+    events, failures, installation, jobs, outboxes, queues, schedules, searches, system, tasks,
+    webhooks, why,
 };
 use crate::web::request::View;
 
@@ -47,12 +48,17 @@ use crate::web::request::View;
         schedules::trigger_schedule,
         events::list_events,
         events::event_course,
+        failures::list_failures,
+        failures::get_failure,
+        failures::retry_failure,
         system::list_concerns,
         system::list_servers,
         system::quiet_server,
         system::resume_server,
         system::list_subscriptions,
         system::list_nodes,
+        webhooks::list_webhooks,
+        webhooks::test_webhook,
         outboxes::list_outboxes,
         outboxes::retry_entries,
         outboxes::retry_entry,

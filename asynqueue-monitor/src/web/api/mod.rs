@@ -3,6 +3,7 @@
 mod document;
 mod error;
 mod events;
+mod failures;
 mod installation;
 mod jobs;
 mod outboxes;
@@ -12,6 +13,7 @@ mod searches;
 mod system;
 mod task;
 mod tasks;
+mod webhooks;
 mod why;
 
 use std::{sync::Arc, time::Duration};
@@ -81,6 +83,9 @@ pub(super) fn router() -> Router<Arc<Shared>> {
         )
         .route("/api/events", get(events::list_events))
         .route("/api/events/{event}", get(events::event_course))
+        .route("/api/failures", get(failures::list_failures))
+        .route("/api/failures/{cause}", get(failures::get_failure))
+        .route("/api/failures/{cause}/retry", post(failures::retry_failure))
         .route("/api/attention", get(system::list_concerns))
         .route("/api/servers", get(system::list_servers))
         .route("/api/servers/{server}/quiet", post(system::quiet_server))
@@ -99,6 +104,8 @@ pub(super) fn router() -> Router<Arc<Shared>> {
             "/api/outboxes/{outbox}/entries/{entry}/retry",
             post(outboxes::retry_entry),
         )
+        .route("/api/webhooks", get(webhooks::list_webhooks))
+        .route("/api/webhooks/{place}/test", post(webhooks::test_webhook))
         .route("/api/nodes", get(system::list_nodes))
         .route("/api", any(not_found))
         .route("/api/{*rest}", any(not_found))

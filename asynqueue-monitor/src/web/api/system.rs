@@ -163,7 +163,7 @@ pub(super) struct Node {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Concern {
     /// `failing_cause`, `failing_queue`, `lost_attempts`, `no_server`, `unserved_queue`, `unhandled_event`,
-    /// `paused_queue`, `slow_queue`, `growing_queue`, `trimmed_archive`, `full_archive`, `lost_servers`,
+    /// `paused_queue`, `limited_queue`, `slow_queue`, `growing_queue`, `trimmed_archive`, `full_archive`, `lost_servers`,
     /// `stuck_handlers` or `stuck_outbox`.
     kind: &'static str,
     /// The affected queue, if there is exactly one.
@@ -172,6 +172,8 @@ pub(super) struct Concern {
     state: Option<String>,
     /// A filter that matches exactly the tasks concerned. Empty for all tasks of the queue in this state.
     filter: Option<String>,
+    /// The cause, if the problem is one of `/api/failures`.
+    cause: Option<String>,
     /// The number of failures, tasks, servers, handlers or entries concerned.
     count: u64,
     /// The page of the monitor where the problem is shown and fixed.
@@ -191,6 +193,7 @@ pub(super) async fn list_concerns(view: View) -> Result<Json<Vec<Concern>>, ApiE
             queue: concern.queue.as_ref().map(ToString::to_string),
             state: tasks.map(|(_, state, _)| state.to_string()),
             filter: tasks.map(|(_, _, filter)| filter.to_string()),
+            cause: concern.cause.map(|cause| cause.to_string()),
             count: concern.count,
             page: concern.place.url(&view.links),
             text: concern.text.clone(),

@@ -3,7 +3,7 @@
 use asynqueue_core::{
     failure::{Cause, Failed},
     inspector::Filter,
-    task::{Name, TaskState},
+    task::{FailureKind, Name, TaskState},
 };
 
 use super::{Concern, Figures, Place, tasks};
@@ -28,7 +28,9 @@ pub(super) fn add(figures: &Figures<'_>, all: &mut Vec<Concern>) {
         let ended = |queue: &Name| failures.queues.get(queue).map_or(0, |ended| ended.all());
         let attempts = cause.queues.keys().map(ended).sum::<u64>();
         let failed = cause.failed();
-        if is_worth_reporting(failed, attempts) {
+        // Lost attempts are reported by queue, unless their tasks were archived.
+        let is_failure = cause.kind != FailureKind::LeaseExpired || failed.archived > 0;
+        if is_failure && is_worth_reporting(failed, attempts) {
             explained.extend(cause.queues.keys());
             all.push(of_cause(figures, cause, failed, attempts));
         }
@@ -131,6 +133,7 @@ fn of_cause(figures: &Figures<'_>, cause: &Cause, failed: Failed, attempts: u64)
         weight: weight(failed, attempts),
         count: failed.failed,
         queue: one_queue,
+        cause: Some(cause.fingerprint),
         place,
         text,
     }

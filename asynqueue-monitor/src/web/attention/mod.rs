@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `failing.rs` | causes of failures, queues that fail for many causes, attempts that were lost |
 //! | `served.rs` | tasks that nobody runs: no server, no server for a queue or an event |
-//! | `waiting.rs` | paused queues with tasks, slow queues, growing backlogs |
+//! | `waiting.rs` | paused queues with tasks, limits that hold tasks back, slow queues, growing backlogs |
 //! | `archive.rs` | archives that were trimmed, or are nearly full |
 //! | `servers.rs` | lost servers, abandoned handlers |
 //! | `outboxes.rs` | outboxes that are not relayed |
@@ -22,10 +22,10 @@ mod servers;
 mod tests;
 mod waiting;
 
-use std::{cmp::Reverse, time::Duration};
+use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
 
 use asynqueue_core::{
-    broker::{OutboxInfo, ServerInfo},
+    broker::{OutboxInfo, Pause, ServerInfo},
     failure::{Failures, Fingerprint},
     inspector::{Filter, QueueInfo},
     task::{Name, TaskState, Timestamp},
@@ -44,6 +44,8 @@ pub(super) struct Figures<'a> {
     pub(super) outboxes: &'a [OutboxInfo],
     /// The failures of the last [`SPAN`].
     pub(super) failures: &'a Failures,
+    /// Who paused the paused queues, if it was recorded.
+    pub(super) pauses: &'a BTreeMap<Name, Pause>,
     /// The queues whose backlog keeps growing.
     pub(super) growing: &'a [Name],
     pub(super) now: Timestamp,
@@ -63,6 +65,8 @@ pub(super) struct Concern {
     pub(super) count: u64,
     /// The affected queue, if there is exactly one.
     pub(super) queue: Option<Name>,
+    /// The cause of the failures, if the problem is one.
+    pub(super) cause: Option<Fingerprint>,
     /// Where the problem is shown and fixed.
     pub(super) place: Place,
     /// The sentence after the name of what it is about.
@@ -106,6 +110,7 @@ impl Concern {
             weight: 0,
             count: 0,
             queue: Some(queue.clone()),
+            cause: None,
             place: Place::Tasks {
                 queue: queue.clone(),
                 state,

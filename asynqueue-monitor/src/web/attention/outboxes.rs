@@ -19,6 +19,7 @@ pub(super) fn add(figures: &Figures<'_>, all: &mut Vec<Concern>) {
                 weight,
                 count: outbox.failed,
                 queue: None,
+                cause: None,
                 place: Place::Outboxes,
                 text: format!("Outbox {}: {text}", outbox.name),
             });

@@ -1,6 +1,6 @@
 //! Tasks that no server runs.
 
-use std::collections::BTreeMap;
+use std::{cmp::Reverse, collections::BTreeMap};
 
 use asynqueue_core::{
     broker::ServerInfo,
@@ -10,6 +10,13 @@ use asynqueue_core::{
 
 use super::{Concern, Figures, Place, tasks};
 use crate::web::show;
+
+/// The number of queues without a server that are reported by themselves. The others share an entry, so that a system
+/// with a queue for each tenant has no list of tenants.
+const EACH: usize = 3;
+
+/// The number of queues that the shared entry names.
+const NAMED: usize = 3;
 
 pub(super) fn add(figures: &Figures<'_>, all: &mut Vec<Concern>) {
     let pending: u64 = figures.queues.iter().map(Figures::pending).sum();
@@ -21,18 +28,23 @@ pub(super) fn add(figures: &Figures<'_>, all: &mut Vec<Concern>) {
                 weight: pending.saturating_mul(2),
                 count: pending,
                 queue: None,
+                cause: None,
                 place: Place::Servers,
                 text: "Tasks are pending, but no server is running.".into(),
             });
         }
         return;
     }
-    all.extend(
-        figures
-            .queues
-            .iter()
-            .filter_map(|queue| unserved(figures, queue)),
-    );
+    let queues = figures.queues.iter();
+    let mut unserved: Vec<_> = queues
+        .filter_map(|queue| unserved(figures, queue))
+        .collect();
+    unserved.sort_by_key(|concern| Reverse(concern.weight));
+    if unserved.len() > EACH + 1 {
+        let others = unserved.split_off(EACH);
+        unserved.push(together(&others));
+    }
+    all.extend(unserved);
     all.extend(unhandled(figures));
 }
 
@@ -60,6 +72,36 @@ fn unserved(figures: &Figures<'_>, queue: &QueueInfo) -> Option<Concern> {
     Some(concern.weighing(pending, pending))
 }
 
+/// Several queues that no server leases from.
+fn together(queues: &[Concern]) -> Concern {
+    let pending = queues.iter().map(|queue| queue.count).sum();
+    let mut names: Vec<_> = queues
+        .iter()
+        .take(NAMED)
+        .map(|queue| &*queue.about)
+        .collect();
+    let others = format!(
+        "{} others",
+        show::number((queues.len() - names.len()) as u64)
+    );
+    names.push(&others);
+    Concern {
+        kind: "unserved_queue",
+        about: String::new(),
+        weight: pending,
+        count: pending,
+        queue: None,
+        cause: None,
+        place: Place::Servers,
+        text: format!(
+            "No server takes from {} more queues with {} pending: {}.",
+            show::number(queues.len() as u64),
+            tasks(pending),
+            names.join(", "),
+        ),
+    }
+}
+
 /// The tasks that servers released because no server that takes from their queue handles their event.
 fn unhandled(figures: &Figures<'_>) -> Vec<Concern> {
     let mut waiting = BTreeMap::<(&Name, &Name), u64>::new();
@@ -76,6 +118,7 @@ fn unhandled(figures: &Figures<'_>) -> Vec<Concern> {
         weight: count,
         count,
         queue: Some(queue.clone()),
+        cause: None,
         place: Place::Tasks {
             queue: queue.clone(),
             state: TaskState::Scheduled,

@@ -26,6 +26,7 @@ pub(super) fn add(figures: &Figures<'_>, all: &mut Vec<Concern>) {
             weight: running as u64 + TASKS_OF_A_HANDLER * lost.len() as u64,
             count: lost.len() as u64,
             queue: None,
+            cause: None,
             place: Place::Servers,
             text: lost_text(&seen, now),
         });
@@ -37,6 +38,7 @@ pub(super) fn add(figures: &Figures<'_>, all: &mut Vec<Concern>) {
         weight: TASKS_OF_A_HANDLER * server.abandoned as u64,
         count: server.abandoned as u64,
         queue: None,
+        cause: None,
         place: Place::Servers,
         text: format!(
             "{} has {} abandoned {} timeout.",

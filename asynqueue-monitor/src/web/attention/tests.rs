@@ -1,7 +1,10 @@
 //! Figures of a system, and the problems that are found in them.
 
 use asynqueue_core::{
-    broker::{ArchiveStats, HourStats, OutboxInfo, QueueStats, ServerInfo, UnhandledTasks},
+    broker::{
+        ArchiveStats, HourStats, LimitInfo, LimitKind, OutboxInfo, QueueStats, QueueUse,
+        ServerInfo, UnhandledTasks,
+    },
     failure::{Cause, Ended, Failed, Failures},
     task::FailureKind,
 };
@@ -18,6 +21,7 @@ struct System {
     outboxes: Vec<OutboxInfo>,
     failures: Failures,
     growing: Vec<Name>,
+    pauses: BTreeMap<Name, Pause>,
 }
 
 impl System {
@@ -28,6 +32,7 @@ impl System {
             outboxes: &self.outboxes,
             failures: &self.failures,
             growing: &self.growing,
+            pauses: &self.pauses,
             now: NOW,
         })
     }
@@ -225,6 +230,61 @@ fn a_queue_that_nobody_serves_is_not_called_slow() {
     assert_eq!(system.kinds(), [("growing_queue", "mail".to_owned())]);
 }
 
+/// Otherwise it would be called slow, as if it needed more servers.
+#[test]
+fn a_limit_that_holds_tasks_back_is_named() {
+    let mut system = System {
+        queues: vec![queue("video", 41, 1_140)],
+        servers: vec![server("one", 1, &["video"])],
+        ..System::default()
+    };
+    system.servers[0].concurrency = 8;
+    system.servers[0].queue_use = vec![QueueUse::new("video", 4).with_max(4)];
+    let found = system.concerns().remove(0);
+    assert_eq!((found.kind, found.count), ("limited_queue", 41));
+    assert!(
+        found.text.contains("one") && found.text.ends_with(": 41 tasks waiting."),
+        "{}",
+        found.text
+    );
+    system.queues[0].stats.latency = Duration::from_secs(60);
+    assert_eq!(system.kinds(), [], "for a short time only");
+
+    system.queues[0].stats.counts.clear();
+    let mut limit = LimitInfo::new(LimitKind::Rate, vec!["video:cut".into()], 5);
+    limit.period = Some(Duration::from_secs(1));
+    (limit.used, limit.waiting, limit.queues) = (5, 49, vec!["video".into()]);
+    system.servers[0].queue_use.clear();
+    system.servers[0].limits = vec![limit];
+    assert_eq!(system.kinds(), [], "a few rounds");
+    system.servers[0].limits[0].waiting = 50;
+    let found = system.concerns().remove(0);
+    assert_eq!((found.kind, found.count), ("limited_queue", 50));
+    assert_eq!(found.tasks().expect("tasks").1, TaskState::Scheduled);
+}
+
+/// Otherwise a list of tenants would hide everything else.
+#[test]
+fn many_queues_that_nobody_serves_share_an_entry() {
+    let mut system = System {
+        servers: vec![server("one", 1, &["other"])],
+        ..System::default()
+    };
+    let tenants =
+        |count: u64| (0..count).map(|place| queue(&format!("tenant-{place}"), 9 + place, 1));
+    system.queues = tenants(4).collect();
+    assert_eq!(system.kinds().len(), 4);
+    system.queues = tenants(9).collect();
+    let texts = system.texts();
+    assert_eq!(texts.len(), 4);
+    assert_eq!(
+        texts[0],
+        "No server takes from 6 more queues with 69 tasks pending: tenant-5, tenant-4, tenant-3, 3 others."
+    );
+    let titles: Vec<_> = system.kinds().into_iter().map(|(_, title)| title).collect();
+    assert_eq!(titles, ["Servers", "tenant-8", "tenant-7", "tenant-6"]);
+}
+
 #[test]
 fn a_paused_queue_with_a_backlog_is_reported_and_an_empty_one_is_not() {
     let mut system = System {
@@ -235,7 +295,14 @@ fn a_paused_queue_with_a_backlog_is_reported_and_an_empty_one_is_not() {
     system.queues[0].stats.paused = true;
     assert_eq!(
         system.texts(),
-        ["the queue is paused with 1 task pending, the next one for 1m."]
+        ["the queue is paused, with 1 task pending, the next one for 1m."]
+    );
+    let pause = Pause::new(ago(120)).because("the bank is away");
+    system.pauses.insert("mail".into(), pause);
+    let text = &system.texts()[0];
+    assert!(
+        text.contains("the bank is away") && text.contains("2m"),
+        "{text}"
     );
     system.queues[0].stats.counts.clear();
     assert_eq!(system.kinds(), []);

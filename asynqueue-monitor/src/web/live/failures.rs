@@ -5,7 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use asynqueue_core::{broker::BrokerError, failure::Failures, inspector::Inspector};
+use asynqueue_core::{
+    broker::{BrokerError, Series},
+    failure::Failures,
+    inspector::Inspector,
+};
 
 use super::memo::Memo;
 use crate::web::attention::SPAN;
@@ -24,7 +28,11 @@ impl RecentFailures {
         let not_before = now.checked_sub(INTERVAL).unwrap_or(now);
         let since = inspector.now() - SPAN;
         self.0
-            .get((), not_before, inspector.failures_since(since))
+            .get(
+                (),
+                not_before,
+                inspector.failures_since(Series::FailureMinutes, since),
+            )
             .await
     }
 }

@@ -34,6 +34,7 @@ pub(super) use self::{
     stream::stream,
 };
 use super::reading::{
+    failures as failures_of_day,
     history::{A_DAY, first_hour},
     queue::{self, Contents},
     schedules::{self, Schedules},
@@ -63,6 +64,7 @@ pub(super) struct Live {
     /// Its reference count is the number of open schedule pages, plus one.
     schedule_viewers: Arc<()>,
     failures: Arc<RecentFailures>,
+    causes: Memo<(), failures_of_day::Recent>,
     slow: Memo<(), Slow>,
     pub(super) contents: Memo<(Name, queue::Part), Contents>,
     pub(super) tasks: Memo<TaskRef, Option<TaskInfo>>,
@@ -98,6 +100,7 @@ impl Live {
             changed: Arc::default(),
             schedule_viewers: Arc::default(),
             failures: Arc::default(),
+            causes: Memo::default(),
             slow: Memo::default(),
             contents: Memo::default(),
             tasks: Memo::default(),
@@ -165,6 +168,14 @@ impl Live {
     pub(super) fn on_change(&self) -> impl FnOnce() + Send + 'static {
         let changed = Arc::clone(&self.changed);
         move || *changed.lock() = Some(Instant::now())
+    }
+
+    /// The causes of the failures of the last day, at most [`SLOW_INTERVAL`] old.
+    pub(super) async fn failures(&self) -> Result<Arc<failures_of_day::Recent>, BrokerError> {
+        let now = Instant::now();
+        let not_before = now.checked_sub(SLOW_INTERVAL).unwrap_or(now);
+        let read = failures_of_day::Recent::read(&self.inspector);
+        self.causes.get((), not_before, read).await
     }
 
     /// Slowly changing data, at most [`SLOW_INTERVAL`] old.

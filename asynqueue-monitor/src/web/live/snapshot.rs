@@ -1,12 +1,12 @@
 //! A snapshot of a broker, and its differences from the previous one.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     time::{Duration, Instant},
 };
 
 use asynqueue_core::{
-    broker::{BrokerError, ServerInfo},
+    broker::{BrokerError, Pausable, Pause, ServerInfo},
     inspector::{Inspector, QueueInfo},
     task::{Name, TaskRef, TaskState, Timestamp},
 };
@@ -82,6 +82,7 @@ impl Snapshot {
             inspector.outboxes(),
             failures.read(inspector),
         )?;
+        let pauses = pauses(inspector, &queues).await?;
         let mut tasks = HashMap::new();
         if !more.tasks.is_empty() {
             let found = inspector.tasks(&more.tasks).await?;
@@ -105,6 +106,7 @@ impl Snapshot {
             servers: &servers,
             outboxes: &outboxes,
             failures: &failures,
+            pauses: &pauses,
             growing: &past.growing(),
             now,
         });
@@ -143,6 +145,23 @@ impl Snapshot {
         let found = queues.find(|one| one.name == *queue);
         found.map(version_of_tasks)
     }
+}
+
+/// Who paused the paused queues with pending tasks.
+async fn pauses(
+    inspector: &Inspector,
+    queues: &[QueueInfo],
+) -> Result<BTreeMap<Name, Pause>, BrokerError> {
+    let paused = queues.iter().filter(|queue| queue.stats.paused);
+    let names: Vec<_> = paused.map(|queue| queue.name.clone()).collect();
+    if names.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let of: Vec<_> = names.iter().cloned().map(Pausable::Queue).collect();
+    let found = names.into_iter().zip(inspector.pauses(&of).await?);
+    Ok(found
+        .filter_map(|(queue, pause)| Some((queue, pause?)))
+        .collect())
 }
 
 impl Past {

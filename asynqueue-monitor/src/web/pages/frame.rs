@@ -8,8 +8,9 @@ use crate::web::{
 };
 
 /// The pages in the navigation bar: path and label.
-const PLACES: [(&str, &str); 9] = [
+const PLACES: [(&str, &str); 10] = [
     ("", "Queues"),
+    ("failures", "Failures"),
     ("charts", "Metrics"),
     ("events", "Events"),
     ("schedules", "Schedules"),

@@ -3,6 +3,7 @@
 pub(super) mod charts;
 mod errors;
 pub(super) mod events;
+pub(super) mod failures;
 pub(super) mod find;
 mod frame;
 pub(super) mod groups;
@@ -20,6 +21,8 @@ pub(super) mod storage;
 pub(super) mod subscriptions;
 pub(super) mod task;
 mod timeline;
+#[cfg(feature = "webhooks")]
+pub(super) mod webhooks;
 mod why;
 
 use asynqueue_core::{

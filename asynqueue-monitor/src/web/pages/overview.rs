@@ -12,6 +12,7 @@ use super::{
     search,
 };
 use crate::web::{
+    attention::Place,
     figures::{COLUMNS, STATES, TOTALS, total},
     links::encoded,
     live::{Fleet, Snapshot},
@@ -97,6 +98,9 @@ fn attention(view: &View, snapshot: &Snapshot) -> Markup {
                 ul { @for concern in concerns.iter().take(CONCERNS) {
                     li {
                         a href=(concern.place.url(&view.links)) { (concern.title()) } ": " (concern.text)
+                        @if let Some(cause) = concern.cause {
+                            " " a href=(Place::Cause(cause).url(&view.links)) { "Cause and retry" }
+                        }
                     }
                 } }
                 @if let Some(others @ 1..) = concerns.len().checked_sub(CONCERNS) { p.note { (show::number(others as u64)) " more not shown." } }

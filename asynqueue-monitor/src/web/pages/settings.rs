@@ -51,7 +51,18 @@ pub(crate) async fn show(view: View, Query(params): Query<Params>) -> Markup {
             }
             button { "Save" }
         }
+        (notifications(&view))
     })
+}
+
+#[cfg(feature = "webhooks")]
+fn notifications(view: &View) -> Markup {
+    super::webhooks::section(view)
+}
+
+#[cfg(not(feature = "webhooks"))]
+fn notifications(_: &View) -> Markup {
+    html! {}
 }
 
 fn every(seconds: u64) -> String {

@@ -25,6 +25,9 @@ pub(in crate::web) const COUNTED: usize = 10_000;
 /// The maximum number of tasks whose headers are counted.
 pub(in crate::web) const TALLIED: usize = 1_000;
 
+/// The maximum number of tasks that are searched for the first match of a filter.
+const SEARCHED: usize = 20_000;
+
 /// The data for the page of a queue.
 #[derive(Debug)]
 pub(in crate::web) struct Contents {
@@ -196,9 +199,19 @@ impl Part {
         if !is_sorted && let Some(sorted) = self.sorted(inspector, queue, state).await? {
             return Ok((sorted, true));
         }
-        let page = Page::first(PAGE).after(self.after.map(Cursor));
-        let listing = inspector.list(queue, state, &self.filter, page).await?;
-        Ok((listing, is_sorted))
+        let mut after = self.after.map(Cursor);
+        let mut scanned = 0;
+        loop {
+            let page = Page::first(PAGE).after(after.take());
+            let mut listing = inspector.list(queue, state, &self.filter, page).await?;
+            scanned += listing.scanned;
+            // The first match may be behind thousands of other tasks.
+            if !listing.tasks.is_empty() || listing.next.is_none() || scanned >= SEARCHED {
+                listing.scanned = scanned;
+                return Ok((listing, is_sorted));
+            }
+            after = listing.next.take();
+        }
     }
 
     /// A page of all matching tasks, sorted. The cursor is the number of tasks to skip. `None` if the list is too long: a
