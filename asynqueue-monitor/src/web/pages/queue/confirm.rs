@@ -59,7 +59,7 @@ pub(crate) async fn show(
             @if !filter.is_empty() { p { "Filter: " code { (filter) } } }
             @if kind == ActionKind::Move { p { "Destination: " b { (params.to) } } }
             p.note { "Tasks that arrive before the action starts are included if they match." }
-            @if counted.found == 0 && counted.is_complete {
+            @if !view.may_change() || counted.found == 0 && counted.is_complete {
                 p { a href=(list) { "Back to the list" } }
             } @else {
                 (form(&view, &queue, &params, state, kind, &counted, &list))
@@ -85,13 +85,11 @@ fn form(
             input type="hidden" name="filter" value=(params.filter);
             input type="hidden" name="which" value="all";
             input type="hidden" name="to" value=(params.to);
-            @if view.may_change() {
-                button.danger[kind.destroys()] name="do" value=(kind) {
-                    (label)
-                    @if counted.is_complete {
-                        " " (show::number(counted.found)) @if counted.found == 1 { " task" } @else { " tasks" }
-                    } @else { " all that match" }
-                }
+            button.danger[kind.destroys()] name="do" value=(kind) {
+                (label)
+                @if counted.is_complete {
+                    " " (show::number(counted.found)) @if counted.found == 1 { " task" } @else { " tasks" }
+                } @else { " all that match" }
             }
             a href=(list) { "Back to the list" }
         }
