@@ -12,7 +12,6 @@ use asynqueue_core::{
 use asynqueue_monitor::Monitor;
 use asynqueue_redis::{RedisBroker, RedisOptions};
 use asynqueue_test_servers::RedisServer;
-use bytes::Bytes;
 
 use super::browser::Browser;
 
@@ -83,12 +82,8 @@ async fn fill(broker: &SharedBroker) {
         let tasks = chunk.iter().map(|n| {
             let id = TaskId::new(n.to_string()).expect("an id");
             let event = format!("event-{}", n % EVENTS);
-            let mut task = Envelope::new(
-                id,
-                event,
-                codec.clone(),
-                Bytes::from_static(&[0x81, 0xa1, b'n', 1]),
-            );
+            let mut task =
+                Envelope::new(id, event, codec.clone(), vec![0x81, 0xa1, b'n', 1].into());
             task.queue = format!("queue-{}", n % QUEUES).into();
             NewTask::new(task, When::Now)
         });
@@ -120,7 +115,7 @@ async fn count(broker: &SharedBroker) {
                     group: Name::from(format!("queue-{}", event % QUEUES)),
                     key: Name::from(format!("event-{event}")),
                     counts: counts.clone(),
-                    note: Bytes::new(),
+                    note: Vec::new().into(),
                 });
             }
         }
