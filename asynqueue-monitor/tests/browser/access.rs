@@ -11,7 +11,7 @@ async fn a_read_only_monitor_offers_no_changes() {
         browser.open(&page).await;
         assert!(
             !browser
-                .has("form[method=post]:not(.settings, [action$='/search']), button[name=do], input[type=checkbox]")
+                .has("form[method=post]:not(.settings, [action$='/search']), form:not([action$='/search']) button[name=do], input[type=checkbox]")
                 .await,
             "{page}"
         );
