@@ -25,6 +25,7 @@ mod assemble;
 mod builder;
 mod calls;
 #[cfg(feature = "testing")]
+mod deploy;
 mod drain;
 mod error;
 mod execute;
