@@ -24,8 +24,8 @@ mod archived;
 mod assemble;
 mod builder;
 mod calls;
-#[cfg(feature = "testing")]
 mod deploy;
+#[cfg(feature = "testing")]
 mod drain;
 mod error;
 mod execute;

@@ -23,8 +23,8 @@ fn stage() -> (MemoryBroker, Faulty, Inspector) {
 }
 
 async fn enqueued(broker: &MemoryBroker, n: u64) -> Vec<TaskRef> {
-    let tasks = Producer::new(broker.clone()).enqueue_many((0..n).map(job));
-    let tasks = tasks.await.into_iter();
+    let producer = Producer::new(broker.clone());
+    let tasks = producer.enqueue_many((0..n).map(job)).await.into_iter();
     tasks.map(|task| task.unwrap().task_ref().clone()).collect()
 }
 

@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::task::cut;
+use crate::{
+    inspector::{Viewer, redact::MARKER},
+    task::cut,
+};
 
 /// The payload before an edit, and how its shape changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +37,21 @@ impl AuditEdit {
             before: text,
             is_complete,
             shape: shape(before, after),
+        }
+    }
+
+    /// Hides what this viewer must not see, in addition to what was hidden before.
+    pub(super) fn hide(&mut self, viewer: &Viewer) {
+        if !viewer.redacts() {
+            return;
+        }
+        match self.payload() {
+            Some(mut payload) => {
+                viewer.hide(&mut payload);
+                self.before = payload.to_string();
+            }
+            // What was cut cannot be decoded, so the names of its fields are unknown.
+            None => self.before = MARKER.to_owned(),
         }
     }
 

@@ -298,7 +298,7 @@ fn no_name() -> Name {
 }
 
 /// A place between two entries, by time and id. Its text form is for URLs.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AuditCursor {
     pub(super) at: Timestamp,
     pub(super) id: Name,

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Which changes to read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct AuditQuery {
     /// The earliest time. Default: 90 days ago, which is how long entries are kept.
@@ -22,7 +22,7 @@ pub struct AuditQuery {
     pub on: Option<AuditTarget>,
     /// Only changes that [concern](AuditEntry::concerns) this task.
     pub task: Option<TaskRef>,
-    /// Only changes by an actor of this name, ignoring case.
+    /// Only changes by an actor of this name, ignoring the case of ASCII letters.
     pub actor: Option<String>,
     /// Only changes before this place, which is where the previous page ended.
     pub after: Option<AuditCursor>,
@@ -142,6 +142,10 @@ impl Inspector {
         }
         let has_more = entries.len() > query.limit;
         entries.truncate(query.limit);
+        // The program that made a change may have hidden fewer fields.
+        for edit in entries.iter_mut().filter_map(|entry| entry.edit.as_mut()) {
+            edit.hide(&self.viewer);
+        }
         let last = entries.last().filter(|_| has_more);
         Ok(AuditPage {
             next: last.map(AuditEntry::cursor),

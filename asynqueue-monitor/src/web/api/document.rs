@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use utoipa::OpenApi;
 
 use super::{
+    audit,
     error::{ApiError, Error},
     jobs, outboxes, queues, schedules, system, tasks, why,
 };
@@ -39,6 +40,7 @@ use crate::web::request::View;
         schedules::pause_schedule,
         schedules::resume_schedule,
         schedules::trigger_schedule,
+        audit::list_changes,
         system::list_concerns,
         system::list_servers,
         system::quiet_server,

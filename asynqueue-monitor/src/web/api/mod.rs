@@ -1,5 +1,6 @@
 //! The JSON API below `/api`, with its OpenAPI document at `/api/openapi.json`.
 
+mod audit;
 mod document;
 mod error;
 mod jobs;
@@ -50,6 +51,7 @@ pub(super) fn router() -> Router<Arc<Shared>> {
         .route("/api/queues/{queue}/jobs", post(jobs::begin_job))
         .route("/api/jobs", get(jobs::list_jobs))
         .route("/api/jobs/{id}", delete(jobs::stop_job))
+        .route("/api/audit", get(audit::list_changes))
         .route("/api/find", get(tasks::find_tasks))
         .route("/api/schedules", get(schedules::list_schedules))
         .route(

@@ -17,7 +17,7 @@ use std::{
 
 use asynqueue_core::{
     broker::{BrokerError, GroupInfo, HourStats, Page, ServerInfo, TaskInfo},
-    inspector::{Filter, Inspector, TaskWait},
+    inspector::{AuditEntry, AuditPage, AuditQuery, Filter, Inspector, TaskWait},
     task::{Name, TaskRef, TaskState},
 };
 use parking_lot::Mutex;
@@ -69,6 +69,8 @@ pub(super) struct Live {
     pub(super) waits: Memo<TaskRef, Option<TaskWait>>,
     pub(super) schedules: Memo<schedules::Part, Schedules>,
     pub(super) groups: Memo<(), Vec<GroupInfo>>,
+    pub(super) audits: Memo<AuditQuery, AuditPage>,
+    pub(super) changes: Memo<TaskRef, Vec<AuditEntry>>,
 }
 
 type Snapshots = watch::Receiver<Poll>;
@@ -105,6 +107,8 @@ impl Live {
             waits: Memo::default(),
             schedules: Memo::default(),
             groups: Memo::default(),
+            audits: Memo::default(),
+            changes: Memo::default(),
         }
     }
 

@@ -7,7 +7,7 @@ use crate::web::{
 };
 
 /// The pages in the navigation bar: path and label.
-const PLACES: [(&str, &str); 8] = [
+const PLACES: [(&str, &str); 9] = [
     ("", "Queues"),
     ("charts", "Metrics"),
     ("schedules", "Schedules"),
@@ -16,6 +16,7 @@ const PLACES: [(&str, &str); 8] = [
     ("subscriptions", "Subscriptions"),
     ("outboxes", "Outboxes"),
     ("storage", "Storage"),
+    ("audit", "Audit"),
 ];
 
 impl View {

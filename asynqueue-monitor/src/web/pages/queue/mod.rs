@@ -68,7 +68,7 @@ pub(crate) async fn show(
             None => { (list(&view, &contents, &params.filter, order)) },
         }
         (of_day(&view, contents.history.iter()))
-        p { a href=(format!("{}?span=week&queue={}", view.links.page("charts"), encoded(&queue))) { "More history" } }
+        p { a href=(format!("{}?span=week&queue={}", view.links.page("charts"), encoded(&queue))) { "More history" } " · " a href=(format!("{}?queue={}", view.links.page("audit"), encoded(&queue))) { "Changes" } }
     };
     Ok(view.page(queue.as_str(), content))
 }
