@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::Arc};
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::Inspector;
+use super::{AuditEdit, Inspector};
 use crate::{
     broker::{BrokerError, CancelOutcome, Conflict, Move, NewTask, Replacement, TaskInfo, When},
     task::{Envelope, Failure, FailureKind, Name, TaskRef, TaskState, cut},
@@ -65,16 +65,27 @@ impl Inspector {
         tasks: &[TaskRef],
     ) -> Result<Vec<ActionOutcome>, BrokerError> {
         let mut outcomes = Vec::with_capacity(tasks.len());
+        let mut edits = Vec::new();
         for chunk in tasks.chunks(CHUNK) {
-            outcomes.extend(self.apply_chunk(action, chunk).await?);
+            let applied = self.apply_chunk(action, chunk, &mut edits).await;
+            let failed = applied.map(|applied| outcomes.extend(applied)).err();
+            if let Some(error) = failed {
+                self.record_applied(action, tasks, &outcomes, edits, Some(&error))
+                    .await;
+                return Err(error);
+            }
         }
+        self.record_applied(action, tasks, &outcomes, edits, None)
+            .await;
         Ok(outcomes)
     }
 
-    async fn apply_chunk(
+    /// Applies an action, and adds the edits that it made. It is not recorded.
+    pub(super) async fn apply_chunk(
         &self,
         action: &Action,
         tasks: &[TaskRef],
+        edits: &mut Vec<(TaskRef, AuditEdit)>,
     ) -> Result<Vec<ActionOutcome>, BrokerError> {
         let done = |refusal: &'static str| {
             move |is_done| match is_done {
@@ -100,7 +111,8 @@ impl Inspector {
             Action::MoveTo(queue) => self.move_all(tasks, queue).await?,
             Action::Retry | Action::Archive(_) | Action::EditPayload(_) => {
                 let change = |task: &TaskInfo| self.change(action, task);
-                self.replace_all(tasks, change).await?
+                let edited = |replaced: &Replacement| self.edited(action, replaced, edits);
+                self.replace_all(tasks, change, edited).await?
             }
         })
     }
@@ -169,6 +181,7 @@ impl Inspector {
         &self,
         tasks: &[TaskRef],
         change: impl Fn(&TaskInfo) -> Result<Replacement, String> + Send,
+        mut done: impl FnMut(&Replacement) + Send,
     ) -> Result<Vec<ActionOutcome>, BrokerError> {
         let mut outcomes = vec![None; tasks.len()];
         for _ in 0..TRIES {
@@ -193,9 +206,11 @@ impl Inspector {
             if changes.is_empty() {
                 break;
             }
-            for (at, is_done) in places.into_iter().zip(self.broker.replace(changes).await?) {
+            let replaced = self.broker.replace(changes.clone()).await?;
+            for ((at, change), is_done) in places.into_iter().zip(changes).zip(replaced) {
                 if is_done {
                     outcomes[at] = Some(ActionOutcome::Done);
+                    done(&change);
                 }
             }
         }

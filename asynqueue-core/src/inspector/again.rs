@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::{Inspector, redact::MARKER};
+use super::{AuditEntry, AuditTarget, Inspector, redact::MARKER};
 use crate::{
     broker::{BrokerError, Conflict, NewTask, When},
     task::{Envelope, TaskId, TaskRef, UniqueKey, UniqueUntil},
@@ -68,6 +68,7 @@ impl Inspector {
             let bytes = bytes.map_err(|error| AgainError::NotEncoded(error.to_string()))?;
             envelope.payload = Bytes::from(bytes);
         }
+        let edit = payload.is_some().then(|| self.edit_of(&like, &envelope));
         let new = envelope.task_ref();
         let when = When::Now;
         let results = self
@@ -76,7 +77,13 @@ impl Inspector {
             .await?;
         match results.into_iter().next() {
             Some(Err(conflict)) => Err(self.hidden(conflict, &like).into()),
-            _ => Ok(new),
+            _ => {
+                let on = AuditTarget::Queue(task.queue.clone());
+                let entry = AuditEntry::new(AuditEntry::AGAIN, on).changed(&task.id);
+                let entry = entry.enqueued(&new);
+                self.record([AuditEntry { edit, ..entry }]).await;
+                Ok(new)
+            }
         }
     }
 

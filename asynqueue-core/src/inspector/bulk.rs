@@ -7,10 +7,14 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 
-use super::{Action, ActionKind, ActionOutcome, ActionTarget, Filter, Inspector, action::CHUNK};
+use super::{
+    Action, ActionKind, ActionOutcome, ActionTarget, AuditEntry, Filter, Inspector,
+    action::CHUNK,
+    audit::{BulkRecord, MAX_EDITS},
+};
 use crate::{
     broker::{BrokerError, Cursor, Page, TaskInfo},
-    task::{Name, TaskState, Timestamp},
+    task::{Name, TaskRef, TaskState, Timestamp},
 };
 
 /// How far two programs' readings of the broker's clock may differ.
@@ -88,6 +92,8 @@ impl Inspector {
             scanned_before: 0,
             progress: BulkProgress::default(),
             has_ended: false,
+            record: None,
+            edits: 0,
         };
         stream::unfold(bulk, |mut bulk| async {
             let progress = bulk.step().await?;
@@ -120,6 +126,10 @@ struct Bulk {
     scanned_before: u64,
     progress: BulkProgress,
     has_ended: bool,
+    /// The audit entry, once the first tasks are changed.
+    record: Option<BulkRecord>,
+    /// How many edits were recorded with the payload before.
+    edits: usize,
 }
 
 impl Bulk {
@@ -129,7 +139,29 @@ impl Bulk {
         }
         let result = self.chunk().await;
         self.has_ended |= result.is_err();
+        if let Some(record) = &mut self.record {
+            let is_complete = self.has_ended && result.is_ok();
+            let broker = &self.inspector.broker;
+            record.add(broker, self.progress, is_complete).await;
+        }
         Some(result.map(|()| self.progress))
+    }
+
+    /// Applies the action to a chunk. The entry is written before the first change.
+    async fn apply(&mut self, tasks: &[TaskRef]) -> Result<Vec<ActionOutcome>, BrokerError> {
+        let inspector = &self.inspector;
+        if self.record.is_none() && !tasks.is_empty() {
+            let entry = AuditEntry::of_action(&self.action, self.queue.clone());
+            let entry = entry.all_in(self.state, self.filter.to_string());
+            let record = BulkRecord::start(&inspector.broker, inspector.actor(), entry).await;
+            self.record = Some(record);
+        }
+        let mut edits = Vec::new();
+        let outcomes = inspector.apply_chunk(&self.action, tasks, &mut edits).await;
+        edits.truncate(MAX_EDITS.saturating_sub(self.edits));
+        self.edits += edits.len();
+        inspector.record_edits(&self.action, edits).await;
+        outcomes
     }
 
     async fn chunk(&mut self) -> Result<(), BrokerError> {
@@ -156,9 +188,7 @@ impl Bulk {
         let was_there = |task: &&TaskInfo| task.since.is_none_or(|since| since <= latest);
         let tasks = listing.tasks.iter().filter(was_there);
         let tasks = tasks.map(|task| task.envelope.task_ref());
-        let outcomes = inspector
-            .apply(&self.action, &tasks.collect::<Vec<_>>())
-            .await?;
+        let outcomes = self.apply(&tasks.collect::<Vec<_>>()).await?;
         let done = outcomes
             .iter()
             .filter(|outcome| **outcome == ActionOutcome::Done);

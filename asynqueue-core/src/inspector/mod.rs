@@ -3,6 +3,7 @@
 mod action;
 mod actor;
 mod again;
+mod audit;
 mod bulk;
 mod count;
 mod events;
@@ -23,10 +24,15 @@ mod why;
 
 use std::fmt;
 
+pub(crate) use self::audit::{record, starts_with};
 pub use self::{
     action::{Action, ActionOutcome},
     actor::Actor,
     again::AgainError,
+    audit::{
+        AuditBulk, AuditCursor, AuditEdit, AuditEntry, AuditPage, AuditQuery, AuditTarget,
+        InvalidAuditCursor,
+    },
     bulk::BulkProgress,
     count::Matching,
     events::Course,
@@ -86,8 +92,8 @@ impl Inspector {
         }
     }
 
-    /// Sets who acts. It is recorded in the tasks that it changes, and with the queues and schedule entries that it
-    /// pauses.
+    /// Sets who acts. It is recorded with every [change](Self::audit), in the tasks that it archives, and with the queues
+    /// and schedule entries that it pauses.
     #[must_use]
     pub fn acting_as(mut self, actor: impl Into<Actor>) -> Self {
         self.actor = Some(actor.into());
@@ -157,7 +163,22 @@ impl Inspector {
     ///
     /// When the broker cannot be reached.
     pub async fn set_server_quiet(&self, server: &Name, quiet: bool) -> Result<bool, BrokerError> {
-        self.broker.request_quiet(server, quiet).await
+        let is_known = self.broker.request_quiet(server, quiet).await?;
+        if is_known {
+            let kind = if quiet {
+                ActionKind::Quiet
+            } else {
+                ActionKind::Resume
+            };
+            let on = AuditTarget::Server(server.clone());
+            self.record([AuditEntry::new(kind, on)]).await;
+        }
+        Ok(is_known)
+    }
+
+    /// Records changes that were made.
+    async fn record(&self, entries: impl IntoIterator<Item = AuditEntry>) {
+        record(&self.broker, self.actor(), entries).await;
     }
 
     /// The outboxes that relays have reported within the last week, with their failed entries.
@@ -180,7 +201,14 @@ impl Inspector {
         outbox: &Name,
         actions: Vec<OutboxAction>,
     ) -> Result<bool, BrokerError> {
-        self.broker.request_outbox(outbox, actions).await
+        let words = words_of(&actions);
+        let is_known = self.broker.request_outbox(outbox, actions).await?;
+        if is_known && let Some((kind, words)) = words {
+            let on = AuditTarget::Outbox(outbox.clone());
+            let entry = AuditEntry::new(kind, on).with_details(words);
+            self.record([entry]).await;
+        }
+        Ok(is_known)
     }
 
     /// The servers of the storage, such as the nodes of a Redis Cluster.
@@ -200,6 +228,20 @@ impl Inspector {
     pub async fn subscriptions(&self) -> Result<Vec<Subscription>, BrokerError> {
         self.broker.subscriptions().await
     }
+}
+
+/// The kind of the first of these actions, and all of them in words. `None` if there are none.
+fn words_of(actions: &[OutboxAction]) -> Option<(ActionKind, String)> {
+    let kind = match actions.first()? {
+        OutboxAction::RetryAll | OutboxAction::Retry(_) => ActionKind::Retry,
+        OutboxAction::Delete(_) => ActionKind::Delete,
+    };
+    let words = actions.iter().map(|action| match action {
+        OutboxAction::RetryAll => "retry all failed entries".to_owned(),
+        OutboxAction::Retry(place) => format!("retry entry {place}"),
+        OutboxAction::Delete(place) => format!("delete entry {place}"),
+    });
+    Some((kind, words.collect::<Vec<_>>().join(", ")))
 }
 
 impl fmt::Debug for Inspector {

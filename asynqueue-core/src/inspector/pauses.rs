@@ -1,6 +1,6 @@
 //! Pausing and resuming queues, and who paused them.
 
-use super::Inspector;
+use super::{ActionKind, AuditEntry, AuditTarget, Inspector};
 use crate::{
     broker::{BrokerError, Pausable, Pause},
     task::Name,
@@ -48,7 +48,14 @@ impl Inspector {
             .collect();
         let pause = Pause::new(self.broker.now()).by(self.actor.clone());
         let pause = pause.because(reason);
-        self.broker.record_pauses(&paused, &pause).await
+        self.broker.record_pauses(&paused, &pause).await?;
+        let reason = pause.reason.as_deref().unwrap_or_default();
+        let entries = paused.iter().filter_map(|paused| match paused {
+            Pausable::Queue(queue) => Some(of_queue(ActionKind::Pause, queue).because(reason)),
+            Pausable::Schedule(_) => None,
+        });
+        self.record(entries).await;
+        Ok(())
     }
 
     /// Resumes leasing from queues.
@@ -57,7 +64,12 @@ impl Inspector {
     ///
     /// When the broker cannot be reached.
     pub async fn resume(&self, queues: &[Name]) -> Result<(), BrokerError> {
-        self.broker.set_paused(queues, false).await
+        let stats = self.broker.stats(queues).await?;
+        self.broker.set_paused(queues, false).await?;
+        let paused = queues.iter().zip(stats).filter(|(_, stats)| stats.paused);
+        let entries = paused.map(|(queue, _)| of_queue(ActionKind::Resume, queue));
+        self.record(entries).await;
+        Ok(())
     }
 
     /// Who paused queues and schedule entries, when and why, in the order given. `None` if there is no record: it is not
@@ -69,4 +81,8 @@ impl Inspector {
     pub async fn pauses(&self, of: &[Pausable]) -> Result<Vec<Option<Pause>>, BrokerError> {
         self.broker.pauses(of).await
     }
+}
+
+fn of_queue(kind: ActionKind, queue: &Name) -> AuditEntry {
+    AuditEntry::new(kind, AuditTarget::Queue(queue.clone()))
 }

@@ -1,10 +1,10 @@
 //! Queues: their tasks, their figures, and changes of a queue.
 
-use super::Inspector;
+use super::{ActionKind, AuditEntry, AuditTarget, Inspector};
 use crate::{
     broker::{BrokerError, GroupInfo, HourStats, QueueStats, Subscription},
     suggest::closest,
-    task::{Name, Timestamp},
+    task::{Name, TaskState, Timestamp},
 };
 
 /// A queue with its figures.
@@ -187,7 +187,16 @@ impl Inspector {
     ///
     /// When the broker cannot be reached.
     pub async fn delete_queue(&self, queue: &Name, force: bool) -> Result<bool, BrokerError> {
-        self.broker.delete_queue(queue, force).await
+        let stats = self.broker.stats(std::slice::from_ref(queue)).await?;
+        let is_gone = self.broker.delete_queue(queue, force).await?;
+        if is_gone {
+            let on = AuditTarget::Queue(queue.clone());
+            let tasks: u64 = stats.iter().flat_map(counts).sum();
+            let words = format!("it had {tasks} tasks");
+            let entry = AuditEntry::new(ActionKind::Delete, on).with_details(words);
+            self.record([entry]).await;
+        }
+        Ok(is_gone)
     }
 
     /// The groups of a queue: up to `limit`, by the time they are due.
@@ -198,4 +207,9 @@ impl Inspector {
     pub async fn groups(&self, queue: &Name, limit: usize) -> Result<Vec<GroupInfo>, BrokerError> {
         self.broker.groups(queue, limit).await
     }
+}
+
+/// How many tasks are in each state.
+fn counts(stats: &QueueStats) -> impl Iterator<Item = u64> {
+    TaskState::ALL.into_iter().map(|state| stats.count(state))
 }

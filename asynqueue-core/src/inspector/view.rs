@@ -109,6 +109,14 @@ impl Viewer {
         shown
     }
 
+    /// Hides the redacted fields of a value that was shown by another viewer.
+    pub(super) fn hide(&self, shown: &mut Value) {
+        if is_not_decoded(shown) && self.redacts() {
+            shown[NOT_DECODED[1]] = MARKER.into();
+        }
+        self.redaction.hide(shown);
+    }
+
     pub(super) fn redacts(&self) -> bool {
         !self.redaction.is_empty()
     }

@@ -3,7 +3,7 @@
 use super::{Entry, Rule, ScheduleError, change::change, entry::task_of};
 use crate::{
     broker::{NewTask, Pausable, Pause, ScheduleEntry, SharedBroker, When},
-    inspector::Actor,
+    inspector::{ActionKind, Actor, AuditEntry, AuditTarget, record},
     producer::Producer,
     task::{Name, TaskId, TaskRef},
 };
@@ -43,11 +43,17 @@ impl Timetable {
         }
     }
 
-    /// Sets who acts. It is recorded with the entries that it pauses.
+    /// Sets who acts. It is recorded with every [change](crate::inspector::Inspector::audit), and with the entries that it
+    /// pauses.
     #[must_use]
     pub fn acting_as(mut self, actor: impl Into<Actor>) -> Self {
         self.actor = Some(actor.into());
         self
+    }
+
+    /// Records a change of an entry.
+    async fn record(&self, entry: AuditEntry) {
+        record(self.broker(), self.actor.as_ref(), [entry]).await;
     }
 
     fn broker(&self) -> &SharedBroker {
@@ -70,7 +76,11 @@ impl Timetable {
                 ..entry.clone()
             }))
         };
-        change(self.broker(), &name, put).await
+        change(self.broker(), &name, put).await?;
+        let details = format!("rule {}, event {}", entry.rule, entry.template.event);
+        let put = AuditEntry::new(AuditEntry::PUT, AuditTarget::Schedule(name));
+        self.record(put.with_details(details)).await;
+        Ok(())
     }
 
     /// Removes an entry with its history. Returns whether it existed.
@@ -80,7 +90,11 @@ impl Timetable {
     /// When the broker cannot be reached.
     pub async fn remove(&self, name: &str) -> Result<bool, ScheduleError> {
         let removed = self.broker().remove_schedules(&[Name::from(name)]).await?;
-        Ok(removed.first().copied().unwrap_or(false))
+        let existed = removed.first().copied().unwrap_or(false);
+        if existed {
+            self.record(of_entry(ActionKind::Delete, name)).await;
+        }
+        Ok(existed)
     }
 
     /// All entries, by name.
@@ -127,7 +141,11 @@ impl Timetable {
             let pause = Pause::new(self.broker().now()).by(self.actor.clone());
             let of = [Pausable::Schedule(entry)];
             let broker = self.broker();
-            broker.record_pauses(&of, &pause.because(reason)).await?;
+            let pause = pause.because(reason);
+            broker.record_pauses(&of, &pause).await?;
+            let reason = pause.reason.as_deref().unwrap_or_default();
+            let entry = of_entry(ActionKind::Pause, name).because(reason);
+            self.record(entry).await;
         }
         Ok(())
     }
@@ -138,9 +156,11 @@ impl Timetable {
     ///
     /// When the entry does not exist, its rule is invalid, or the broker cannot be reached.
     pub async fn resume(&self, name: &str) -> Result<(), ScheduleError> {
+        let mut was_paused = false;
         let resume = |entry: Option<&ScheduleEntry>| {
             let entry = entry.ok_or_else(|| unknown(name))?;
-            if !entry.paused {
+            was_paused = entry.paused;
+            if !was_paused {
                 return Ok(None);
             }
             let rule: Rule = entry.rule.parse().map_err(|source| ScheduleError::Rule {
@@ -153,7 +173,11 @@ impl Timetable {
                 ..entry.clone()
             }))
         };
-        change(self.broker(), &Name::from(name), resume).await
+        change(self.broker(), &Name::from(name), resume).await?;
+        if was_paused {
+            self.record(of_entry(ActionKind::Resume, name)).await;
+        }
+        Ok(())
     }
 
     /// Enqueues an entry's task now, independently of its ticks, even if it is paused.
@@ -175,8 +199,14 @@ impl Timetable {
             .enqueue(vec![NewTask::new(envelope, when)])
             .await?;
         answer.into_iter().next().unwrap_or(Ok(()))?;
+        let entry = of_entry(ActionKind::Trigger, name).enqueued(&task);
+        self.record(entry).await;
         Ok(task)
     }
+}
+
+fn of_entry(kind: ActionKind, name: &str) -> AuditEntry {
+    AuditEntry::new(kind, AuditTarget::Schedule(name.into()))
 }
 
 fn unknown(name: &str) -> ScheduleError {

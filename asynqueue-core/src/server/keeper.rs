@@ -63,7 +63,7 @@ impl Keeper {
 /// Runs the parts of the server until it is stopped, then winds down.
 async fn keep(shared: Arc<Shared>, queues: QueueSet) -> Result<(), ServerError> {
     let mut upkeep = JoinSet::new();
-    let parts: [fn(Arc<Shared>) -> Part; 11] = [
+    let parts: [fn(Arc<Shared>) -> Part; 12] = [
         |shared| shared.settle_outcomes().boxed(),
         |shared| shared.extend_leases().boxed(),
         |shared| shared.watch_slots().boxed(),
@@ -73,6 +73,7 @@ async fn keep(shared: Arc<Shared>, queues: QueueSet) -> Result<(), ServerError> 
         |shared| shared.trim_old().boxed(),
         |shared| shared.report_presence().boxed(),
         |shared| shared.report_statistics().boxed(),
+        |shared| shared.report_version().boxed(),
         |shared| shared.keep_subscribed().boxed(),
         |shared| shared.watch_quiet_signals().boxed(),
     ];

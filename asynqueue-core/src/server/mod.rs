@@ -24,6 +24,7 @@ mod archived;
 mod assemble;
 mod builder;
 mod calls;
+mod deploy;
 #[cfg(feature = "testing")]
 mod drain;
 mod error;

@@ -41,6 +41,12 @@ pub(crate) struct Faults {
     pub(crate) settle_panics: AtomicBool,
     /// Outcomes cannot be recorded.
     pub(crate) settle_fails: AtomicBool,
+    /// Figures over time and audit entries cannot be added.
+    pub(crate) points_fail: AtomicBool,
+    /// The store keeps no figures over time and no audit entries.
+    pub(crate) pointless: AtomicBool,
+    /// Tasks of further calls cannot be changed after this many.
+    pub(crate) changes_left: AtomicUsize,
     /// Results above this size in bytes are rejected, with everything recorded in the same call.
     pub(crate) largest_result: AtomicUsize,
     /// Entries whose name starts with this cannot be fired.
@@ -93,6 +99,9 @@ impl Faulty {
             lease_panics: AtomicBool::new(false),
             settle_panics: AtomicBool::new(false),
             settle_fails: AtomicBool::new(false),
+            points_fail: AtomicBool::new(false),
+            pointless: AtomicBool::new(false),
+            changes_left: AtomicUsize::new(usize::MAX),
             largest_result: AtomicUsize::new(usize::MAX),
             unfired: Mutex::default(),
             unanswered: Mutex::default(),

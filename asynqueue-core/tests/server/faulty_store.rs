@@ -24,6 +24,7 @@ impl Store for Faulty {
     fn capabilities(&self) -> Capabilities {
         let mut offered = Store::capabilities(&self.inner);
         offered.is_partitioned = self.faults.partitioned.load(SeqCst);
+        offered.points &= !self.faults.pointless.load(SeqCst);
         offered
     }
 
@@ -169,7 +170,18 @@ impl Store for Faulty {
 
     async fn edit(&self, edits: &[Edit]) -> Result<Vec<Edited>, BrokerError> {
         self.reach()?;
+        let left = self.faults.changes_left.load(SeqCst);
+        let rest = left.checked_sub(edits.len());
+        let rest = rest.ok_or_else(|| BrokerError::unavailable("read only"))?;
+        self.faults.changes_left.store(rest, SeqCst);
         self.inner.edit(edits).await
+    }
+
+    async fn add_points(&self, points: Vec<Point>) -> Result<(), BrokerError> {
+        if self.faults.points_fail.load(SeqCst) {
+            return Err(BrokerError::unavailable("read only"));
+        }
+        Store::add_points(&self.inner, points).await
     }
 
     async fn set_paused(&self, queues: &[Name], paused: bool) -> Result<(), BrokerError> {

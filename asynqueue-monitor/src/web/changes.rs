@@ -23,9 +23,17 @@ use super::{
 /// The maximum number of selected tasks that one request may change.
 pub(super) const MOST: usize = 1_000;
 
-/// Writes the audit log: who did what.
+/// Writes the audit log: who did what. A broker that keeps no [audit](crate::web::reading::audit) logs each change itself.
 pub(super) fn audit(view: &View, action: &str, on: &str, did: &str) {
     view.shared.live.record_change();
+    if !view.inspector.capabilities().points {
+        return;
+    }
+    log(view, action, on, did);
+}
+
+/// Writes the audit log about a job, which the broker knows nothing about.
+pub(super) fn log(view: &View, action: &str, on: &str, did: &str) {
     tracing::info!(target: "asynqueue::audit", user = &*view.user.name, action, on, did, "monitor action");
 }
 
@@ -123,7 +131,8 @@ pub(super) fn start(view: &View, spec: JobSpec) -> Result<Arc<Job>, Failed> {
         let why = "Too many jobs are in progress: wait until one ends, or stop one.";
         Failed::TooMany(why.into())
     })?;
-    audit(view, "start", &format!("job {}", job.id), &job.text());
+    view.shared.live.record_change();
+    log(view, "start", &format!("job {}", job.id), &job.text());
     Ok(job)
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use asynqueue_core::{
     broker::OutboxAction,
-    inspector::{Action, ActionKind, ActionOutcome, ActionTarget, Filter},
+    inspector::{Action, ActionKind, ActionOutcome, ActionTarget, AuditEdit, Filter},
     task::{Name, TaskId, TaskRef},
 };
 use axum::{Form, extract::Path, response::Redirect};
@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::{
     changes::{
         MOST, action, all_matching, audit, change_outbox, check_applies, deletion, done,
-        enqueue_copy, inapplicable, set_quiet, start, words,
+        enqueue_copy, inapplicable, log, set_quiet, start, words,
     },
     jobs::summary,
     links::encoded,
@@ -140,8 +140,10 @@ pub(super) async fn on_tasks(
         let spec = deletion(&view, &queue, tasks, list);
         return Ok(Redirect::to(&start(&view, spec)?.page));
     }
+    let mut shape = None;
     if kind == ActionKind::Edit {
         check_unchanged(&view, &tasks, &fields).await?;
+        shape = changed_shape(&view, &tasks, &action).await?;
     }
     let inspector = &view.inspector;
     let mut outcomes = inspector.apply(&action, &tasks).await?;
@@ -152,12 +154,33 @@ pub(super) async fn on_tasks(
         outcomes = inspector.apply(&Action::RunNow, &tasks).await?;
         did = format!("{did} and {}", words(ActionKind::Run).1);
     }
-    let text = outcome(&did, &outcomes);
+    let mut text = outcome(&did, &outcomes);
+    if done(&outcomes) > 0 {
+        text.extend(shape);
+    }
     audit(&view, kind.as_str(), &queue, &text);
     Ok(match (fields.get("back"), tasks.first()) {
         ("task", Some(task)) => back(&view.links.task(task), &text),
         _ => back(&list, &text),
     })
+}
+
+/// A warning if an edit changes the shape of a payload. The monitor does not know the types that handlers expect.
+async fn changed_shape(
+    view: &View,
+    tasks: &[TaskRef],
+    action: &Action,
+) -> Result<Option<String>, Failed> {
+    let (Action::EditPayload(after), [task]) = (action, tasks) else {
+        return Ok(None);
+    };
+    let info = view.inspector.task(task).await?;
+    let before = info.map(|info| view.inspector.payload(&info));
+    let shape = before.map(|before| AuditEdit::new(&before, after).shape);
+    Ok(shape.filter(|shape| !shape.is_empty()).map(|shape| {
+        let changes = shape.join(", ");
+        format!(" Warning: {changes}. The handler may not accept this payload.")
+    }))
 }
 
 /// Rejects an edit if the payload has changed since the form was rendered.
@@ -229,7 +252,7 @@ fn selected(queue: &Name, fields: &Fields) -> Result<Vec<TaskRef>, Failed> {
 pub(super) async fn on_job(view: View, Path(id): Path<String>) -> Result<Redirect, Failed> {
     let job = view.shared.jobs.get(&id).map_err(Failed::NotFound)?;
     job.stop();
-    audit(&view, "stop", &format!("job {id}"), &job.text());
+    log(&view, "stop", &format!("job {id}"), &job.text());
     Ok(Redirect::to(&job.page))
 }
 

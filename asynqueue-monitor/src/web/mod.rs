@@ -365,6 +365,7 @@ impl Monitor {
             .route("/schedules/{entry}", get(pages::schedule::show))
             .route("/charts", get(pages::charts::show))
             .route("/events", get(pages::events::show))
+            .route("/audit", get(pages::audit::show))
             .route("/groups", get(pages::groups::show))
             .route("/jobs/{id}", post(forms::on_job))
             .route(

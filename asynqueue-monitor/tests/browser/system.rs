@@ -205,6 +205,8 @@ impl System {
             "/servers",
             "/subscriptions",
             "/storage",
+            "/audit",
+            "/audit?at=noon",
             "/queues/billing?state=archived",
             "/queues/billing?state=retry",
             "/queues/billing?state=scheduled",

@@ -534,6 +534,11 @@ async fn each_change_is_written_to_the_audit_log_with_its_user() {
         let matches = |line: &&&str| parts.iter().all(|part| line.contains(part));
         let line = lines.iter().find(matches);
         let line = line.unwrap_or_else(|| panic!("{parts:?}: {log}"));
+        assert_eq!(
+            lines.iter().filter(|other| matches(other)).count(),
+            1,
+            "{log}"
+        );
         assert!(line.contains("user=\"ada\""), "{line}");
     }
 }

@@ -3,6 +3,7 @@
 mod access;
 mod actions;
 mod api;
+mod audit;
 mod brokers;
 mod direction;
 mod events;

@@ -43,6 +43,7 @@ async fn every_page_exists_and_shows_its_subject() {
         ("/groups", "No tasks are waiting in groups."),
         ("/outboxes", "No outboxes."),
         ("/storage", "in memory"),
+        ("/audit", "No changes."),
         ("/storage", "<dialog id=\"keys\""),
         ("/assets/other/style.css", "--ground"),
         ("/assets/other/figures.js", "EventSource"),

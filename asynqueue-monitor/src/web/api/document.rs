@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use utoipa::OpenApi;
 
 use super::{
+    audit,
     error::{ApiError, Error},
     events, failures, installation, jobs, outboxes, queues, schedules, searches, system, tasks,
     webhooks, why,
@@ -51,6 +52,7 @@ use crate::web::request::View;
         failures::list_failures,
         failures::get_failure,
         failures::retry_failure,
+        audit::list_changes,
         system::list_concerns,
         system::list_servers,
         system::quiet_server,

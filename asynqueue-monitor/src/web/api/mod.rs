@@ -1,5 +1,6 @@
 //! The JSON API below `/api`, with its OpenAPI document at `/api/openapi.json`.
 
+mod audit;
 mod document;
 mod error;
 mod events;
@@ -63,6 +64,7 @@ pub(super) fn router() -> Router<Arc<Shared>> {
             "/api/searches/{id}",
             get(searches::get_search).delete(searches::stop_search),
         )
+        .route("/api/audit", get(audit::list_changes))
         .route("/api/find", get(tasks::find_tasks))
         .route("/api/schedules", get(schedules::list_schedules))
         .route(

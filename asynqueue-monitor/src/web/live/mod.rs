@@ -18,7 +18,7 @@ use std::{
 
 use asynqueue_core::{
     broker::{BrokerError, GroupInfo, HourStats, ServerInfo, TaskInfo},
-    inspector::{Inspector, TaskWait},
+    inspector::{AuditEntry, AuditPage, AuditQuery, Inspector, TaskWait},
     task::{Name, TaskRef},
 };
 use parking_lot::Mutex;
@@ -71,6 +71,8 @@ pub(super) struct Live {
     pub(super) waits: Memo<TaskRef, Option<TaskWait>>,
     pub(super) schedules: Memo<schedules::Part, Schedules>,
     pub(super) groups: Memo<(), Vec<GroupInfo>>,
+    pub(super) audits: Memo<AuditQuery, AuditPage>,
+    pub(super) changes: Memo<TaskRef, Vec<AuditEntry>>,
 }
 
 type Snapshots = watch::Receiver<Poll>;
@@ -107,6 +109,8 @@ impl Live {
             waits: Memo::default(),
             schedules: Memo::default(),
             groups: Memo::default(),
+            audits: Memo::default(),
+            changes: Memo::default(),
         }
     }
 

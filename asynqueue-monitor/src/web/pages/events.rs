@@ -217,8 +217,7 @@ async fn charts(view: &View, span: Span, course: &Course) -> Result<Markup, Fail
 
 /// The deployments in a span.
 pub(super) async fn marks(view: &View, span: Span, steps: &Steps) -> Result<Vec<Mark>, Failed> {
-    let deploys: Vec<(asynqueue_core::task::Timestamp, String)> = Vec::new();
-    let _ = (view, span);
+    let deploys = view.inspector.deploys(view.now - span.length()).await?;
     let mark = |(time, version): (_, String)| {
         Some(Mark {
             at: steps.place(time)?,

@@ -8,7 +8,7 @@ use crate::web::{
 };
 
 /// The pages in the navigation bar: path and label.
-const PLACES: [(&str, &str); 10] = [
+const PLACES: [(&str, &str); 11] = [
     ("", "Queues"),
     ("failures", "Failures"),
     ("charts", "Metrics"),
@@ -19,6 +19,7 @@ const PLACES: [(&str, &str); 10] = [
     ("subscriptions", "Subscriptions"),
     ("outboxes", "Outboxes"),
     ("storage", "Storage"),
+    ("audit", "Audit"),
 ];
 
 impl View {

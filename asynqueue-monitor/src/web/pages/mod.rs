@@ -1,5 +1,6 @@
 //! One file per page, and their common markup. The data of the pages is read in `reading/`.
 
+pub(super) mod audit;
 pub(super) mod charts;
 mod errors;
 pub(super) mod events;

@@ -15,6 +15,7 @@ use super::{
     why,
 };
 use crate::web::{
+    links::encoded,
     request::{Failed, View},
     show,
 };
@@ -61,6 +62,7 @@ pub(crate) async fn show(
             section { h2 { "Details" } (details(&view, &entry)) }
             section { h2 { "Payload" } pre { (format!("{payload:#}")) } }
         }
+        p { a href=(format!("{}?schedule={}", view.links.page("audit"), encoded(&entry.name))) { "Changes" } }
         section {
             h2 { "Recent ticks" }
             @if events.is_empty() { p.empty { "No ticks yet." } }

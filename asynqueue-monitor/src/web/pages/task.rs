@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::{button, no_default, queue::offered, timeline::timeline, why};
 use crate::web::{
-    reading::queue::running_on,
+    reading::{audit::of_task, queue::running_on},
     request::{Failed, View},
     show,
     version::{version_of_payload, version_of_task},
@@ -47,6 +47,8 @@ pub(crate) async fn show(
         TaskState::Active | TaskState::Completed | TaskState::Archived => Arc::default(),
         _ => live.read(&live.waits, task.clone(), read).await?,
     };
+    let read = of_task(&view.inspector, &task, info.envelope.enqueued_at);
+    let changes = live.read(&live.changes, task.clone(), read).await?;
     let version = version_of_task(&view.inspector, Some(info));
     let fresh = |id: &str, content: Markup| {
         html! {
@@ -69,7 +71,7 @@ pub(crate) async fn show(
         }
         (fresh("events", html! {
             (outcome(&view, info))
-            section { h2 { "Timeline" } (timeline(&view, info, running)) }
+            section { h2 { "Timeline" } (timeline(&view, info, running, &changes)) }
         }))
         @if !info.envelope.headers.is_empty() {
             section {

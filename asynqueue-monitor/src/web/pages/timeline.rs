@@ -1,21 +1,35 @@
 //! The past and future events of a task.
 
+use std::time::Duration;
+
 use asynqueue_core::{
     broker::TaskInfo,
+    inspector::{ActionKind, ActionTarget, AuditEdit, AuditEntry},
     task::{Attempt, Failure, TaskState, Timestamp},
 };
 use maud::{Markup, html};
+use serde_json::Value;
 
-use crate::web::{backtrace::frames, reading::queue::Running, request::View, show};
+use super::audit::{what, who};
+use crate::web::{
+    backtrace::frames, reading::queue::Running, request::View, show, version::version_of_payload,
+};
 
 /// All events, oldest first. `running` is the running attempt, as its server reports it.
-pub(super) fn timeline(view: &View, info: &TaskInfo, running: Option<Running<'_>>) -> Markup {
+pub(super) fn timeline(
+    view: &View,
+    info: &TaskInfo,
+    running: Option<Running<'_>>,
+    changes: &[AuditEntry],
+) -> Markup {
     let envelope = &info.envelope;
     let mut events = vec![(envelope.enqueued_at, html! { "enqueued" })];
     let is_lost = running.is_some_and(|(server, _)| server.is_lost(view.now));
     let others = envelope.failures().iter();
     let others = others.filter(|failure| !failure.is_attempt());
     events.extend(others.map(|other| (other.at, reason(other))));
+    let changes = changes.iter().filter(|change| !is_shown(info, change));
+    events.extend(changes.map(|change| (change.at, changed(view, info, change))));
     for attempt in info.attempts() {
         let started = running.map(|(_, running)| running.started);
         let at = attempt.started.or(attempt.ended).or(started);
@@ -28,6 +42,45 @@ pub(super) fn timeline(view: &View, info: &TaskInfo, running: Option<Running<'_>
             @let has_stopped = is_lost && running.is_some_and(|(_, running)| running.started == at);
             li { @if !has_stopped { (view.time(at)) " " } span.date { (view.date(at)) } " " (event) }
         } }
+    }
+}
+
+/// Whether a change is among the failures of the task, with its reason and who made it.
+fn is_shown(info: &TaskInfo, change: &AuditEntry) -> bool {
+    let mut failures = info.envelope.failures().iter();
+    let is_near = |at: Timestamp| at.since(change.at).max(change.at.since(at)) < NEAR;
+    let has_reason = change.reason.is_some() || change.destination.is_some();
+    has_reason && failures.any(|failure| !failure.is_attempt() && is_near(failure.at))
+}
+
+/// A change is recorded after it was made.
+const NEAR: Duration = Duration::from_secs(5);
+
+/// A change by a person. The payload before an edit can be restored.
+fn changed(view: &View, info: &TaskInfo, change: &AuditEntry) -> Markup {
+    let edited = change.kind() == Some(ActionKind::Edit);
+    let before = change.edit.as_ref().filter(|_| edited);
+    let before = before.and_then(AuditEdit::payload);
+    let before = before.filter(|before| *before != view.inspector.payload(info));
+    let applies = ActionKind::Edit.applies_to(ActionTarget::Task(info.state));
+    html! {
+        (what(view, change)) " by " (who(change))
+        @if let Some(before) = before.filter(|_| applies && view.may_change()) { (restore(view, info, &before)) }
+    }
+}
+
+fn restore(view: &View, info: &TaskInfo, before: &Value) -> Markup {
+    let queue = view.links.queue(&info.envelope.queue);
+    html! {
+        form.actions method="post" action=(format!("{queue}/tasks")) {
+            input type="hidden" name="state" value=(info.state.as_str());
+            input type="hidden" name="id" value=(info.envelope.id);
+            input type="hidden" name="which" value="chosen";
+            input type="hidden" name="back" value="task";
+            input type="hidden" name="seen" value=(version_of_payload(&view.inspector, info));
+            input type="hidden" name="payload" value=(before);
+            button name="do" value=(ActionKind::Edit) { "Restore this payload" }
+        }
     }
 }
 

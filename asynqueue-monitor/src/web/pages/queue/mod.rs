@@ -81,7 +81,7 @@ pub(crate) async fn show(
         }
         (by_header)
         (of_day(&view, contents.history.iter()))
-        p { a href=(format!("{}?span=7d&queue={}", view.links.page("charts"), encoded(&queue))) { "More history" } }
+        p { a href=(format!("{}?span=7d&queue={}", view.links.page("charts"), encoded(&queue))) { "More history" } " · " a href=(format!("{}?queue={}", view.links.page("audit"), encoded(&queue))) { "Changes" } }
     };
     Ok(view.page(queue.as_str(), content))
 }
