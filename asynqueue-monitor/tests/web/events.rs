@@ -65,3 +65,16 @@ async fn metrics_are_shown_for_each_span() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_deployment_is_marked_in_charts() {
+    let site = Site::new().await;
+    let _server = site.serve("web-1").await;
+    for page in [
+        "/events?event=email:send",
+        "/charts?span=1h",
+        "/charts?span=7d",
+    ] {
+        site.until_says(page, "<title>1.2.3 deployed at ").await;
+    }
+}

@@ -130,7 +130,8 @@ impl Site {
     /// A server with its own queue. Waits for its first heartbeat.
     pub(crate) async fn serve(&self, name: &'static str) -> ServerHandle {
         let broker = self.broker.clone();
-        let server = Server::builder(broker).name(name).queue("other", 1);
+        let server = Server::builder(broker).name(name).version("1.2.3");
+        let server = server.queue("other", 1);
         let server = server.process(send).start().await.expect("started");
         let is_listed = async || {
             let servers = self.inspector.servers().await.expect("read");
