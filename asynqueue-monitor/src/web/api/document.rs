@@ -120,3 +120,29 @@ fn completed(mut document: Value, mounted_at: &str) -> Value {
     }
     document
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, fs, path::Path};
+
+    /// The document has one schema for each name: the second of two would be lost.
+    #[test]
+    fn each_schema_has_a_unique_name() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/web/api");
+        let mut names = BTreeSet::new();
+        for file in fs::read_dir(folder).expect("the folder") {
+            let text = fs::read_to_string(file.expect("a file").path()).expect("text");
+            for part in text.split("ToSchema)]\n").skip(1) {
+                let words: Vec<_> = part.split_whitespace().collect();
+                let renamed = part.trim_start().strip_prefix("#[schema(as = ");
+                let name = renamed.and_then(|rest| rest.split(')').next());
+                let kind = |word: &&str| matches!(*word, "struct" | "enum");
+                let place = words.iter().position(|word| kind(&word)).expect("a type");
+                let name = name.unwrap_or(words[place + 1]);
+                let name = name.split(['<', ';']).next().unwrap_or(name).to_owned();
+                assert!(names.insert(name.clone()), "two schemas are named `{name}`");
+            }
+        }
+        assert!(names.len() > 20, "{names:?}");
+    }
+}

@@ -57,7 +57,7 @@ impl Params {
 
 /// The attempts of an event.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Event {
+pub(super) struct EventFigures {
     /// Empty for all events beyond the first 1,000 of a queue.
     event: String,
     #[serde(flatten)]
@@ -153,13 +153,13 @@ fn buckets(times: &Histogram) -> Vec<Bucket> {
 }
 
 /// The attempts of each event in a span of time, by event.
-#[utoipa::path(get, path = "/api/events", tag = "events", params(Params), responses((status = 200, body = Vec<Event>)))]
+#[utoipa::path(get, path = "/api/events", tag = "events", params(Params), responses((status = 200, body = Vec<EventFigures>)))]
 pub(super) async fn list_events(
     view: View,
     Query(params): Query<Params>,
-) -> Result<Json<Vec<Event>>, ApiError> {
+) -> Result<Json<Vec<EventFigures>>, ApiError> {
     let stats = view.inspector.event_stats(None, params.span()).await?;
-    let event = |(event, stats): (Name, EventStats)| Event {
+    let event = |(event, stats): (Name, EventStats)| EventFigures {
         event: event.to_string(),
         figures: Figures::new(&stats),
     };

@@ -37,7 +37,7 @@ pub(super) struct Recent {
     #[serde(flatten)]
     cause: Cause,
     /// The failures of the last 15 minutes.
-    recent: Count,
+    recent: FailureCount,
 }
 
 /// Failures that have the event, the kind and the message in common.
@@ -54,9 +54,9 @@ pub(super) struct Cause {
     /// The message of one failure.
     example: String,
     /// The task of this example.
-    task: Option<Task>,
+    task: Option<ExampleTask>,
     /// The failures in each queue.
-    queues: BTreeMap<String, Count>,
+    queues: BTreeMap<String, FailureCount>,
     #[schema(format = DateTime)]
     first: String,
     #[schema(format = DateTime)]
@@ -67,20 +67,20 @@ pub(super) struct Cause {
 
 /// A task.
 #[derive(Debug, Serialize, ToSchema)]
-struct Task {
+struct ExampleTask {
     queue: String,
     id: String,
 }
 
 /// Failed attempts.
 #[derive(Debug, Serialize, ToSchema)]
-struct Count {
+struct FailureCount {
     failed: u64,
     /// How many of them were the last attempt of their task, which was archived.
     archived: u64,
 }
 
-impl From<Failed> for Count {
+impl From<Failed> for FailureCount {
     fn from(failed: Failed) -> Self {
         Self {
             failed: failed.failed,
@@ -92,14 +92,14 @@ impl From<Failed> for Count {
 impl From<&failure::Cause> for Cause {
     fn from(cause: &failure::Cause) -> Self {
         let of_queue =
-            |(queue, failed): (&Name, &Failed)| (queue.to_string(), Count::from(*failed));
+            |(queue, failed): (&Name, &Failed)| (queue.to_string(), FailureCount::from(*failed));
         Self {
             fingerprint: cause.fingerprint.to_string(),
             event: cause.event.to_string(),
             kind: cause.kind.to_string(),
             message: cause.message.clone(),
             example: cause.example.clone(),
-            task: cause.task.as_ref().map(|task| Task {
+            task: cause.task.as_ref().map(|task| ExampleTask {
                 queue: task.queue.to_string(),
                 id: task.id.to_string(),
             }),

@@ -166,7 +166,7 @@ pub(super) struct CountParams {
 
 /// The number of tasks that match.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Count {
+pub(super) struct MatchingTasks {
     /// How many of the scanned tasks match.
     found: u64,
     /// How many tasks were scanned: about 10,000 at most.
@@ -178,19 +178,19 @@ pub(super) struct Count {
 }
 
 /// Counts the matching tasks of a queue in one state, for example before a job changes them.
-#[utoipa::path(get, path = "/api/queues/{queue}/count", params(("queue" = String, Path, example = "mail"), CountParams), responses((status = 200, description = "The count.", body = Count)))]
+#[utoipa::path(get, path = "/api/queues/{queue}/count", params(("queue" = String, Path, example = "mail"), CountParams), responses((status = 200, description = "The count.", body = MatchingTasks)))]
 pub(super) async fn count_tasks(
     view: View,
     Path(queue): Path<String>,
     Query(params): Query<CountParams>,
-) -> Result<Json<Count>, ApiError> {
+) -> Result<Json<MatchingTasks>, ApiError> {
     let filter: Filter = params.filter.parse()?;
     let (queue, state) = (view.known_queue(&queue).await?, params.state.into());
     let counted = view
         .inspector
         .count(&queue, state, &filter, COUNTED)
         .await?;
-    Ok(Json(Count {
+    Ok(Json(MatchingTasks {
         found: counted.found,
         scanned: counted.scanned,
         total: counted.total,
