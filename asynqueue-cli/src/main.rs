@@ -28,7 +28,7 @@ enum Command {
     /// continue to work.
     Migrate(migrate::Options),
     /// Serve the web monitor of a broker.
-    Monitor(monitor::Options),
+    Monitor(Box<monitor::Options>),
     /// Move everything from one broker to another: tasks, schedule entries, subscribers and statistics.
     ///
     /// Servers may run on both brokers. A move that was interrupted or killed resumes when it is started again.

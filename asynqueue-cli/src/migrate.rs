@@ -11,8 +11,14 @@ use clap::Args;
 /// Which tables.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
-    /// URL of PostgreSQL, such as `postgres://owner@db/shop?schema=jobs`.
-    #[arg(long, value_name = "URL")]
+    /// URL of PostgreSQL, such as `postgres://owner@db/shop?schema=jobs`. Set one with a password in the environment:
+    /// other users of the machine can read arguments.
+    #[arg(
+        long,
+        env = "ASYNQUEUE_BROKER",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
     broker: String,
     /// The tables of an outbox instead: for an application whose data is there and whose tasks are on another broker.
     #[arg(long)]

@@ -18,11 +18,22 @@ use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 /// The settings of a move.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
-    /// URL of the broker to move from, such as `redis://localhost`.
-    #[arg(long, value_name = "URL")]
+    /// URL of the broker to move from, such as `redis://localhost`. Set one with a password in the environment: other
+    /// users of the machine can read arguments.
+    #[arg(
+        long,
+        env = "ASYNQUEUE_MOVE_FROM",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
     from: String,
     /// URL of the broker to move to.
-    #[arg(long, value_name = "URL")]
+    #[arg(
+        long,
+        env = "ASYNQUEUE_MOVE_TO",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
     to: String,
     /// Move only this queue, and the schedule entries whose tasks go to it. May be repeated. Default: everything.
     #[arg(long = "queue", value_name = "NAME")]

@@ -12,8 +12,14 @@ use clap::Args;
 /// Of which queue or task.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
-    /// URL of the broker, such as `redis://localhost`.
-    #[arg(long, value_name = "URL")]
+    /// URL of the broker, such as `redis://localhost`. Set one with a password in the environment: other users of the
+    /// machine can read arguments.
+    #[arg(
+        long,
+        env = "ASYNQUEUE_BROKER",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
     broker: String,
     /// The queue.
     queue: String,

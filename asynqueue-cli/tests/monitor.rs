@@ -16,9 +16,19 @@ fn monitor(args: &[&str]) -> Command {
 }
 
 fn monitor_of(broker: &str, args: &[&str]) -> Command {
+    let mut command = asynqueue();
+    command.args(["--broker", broker]).args(args);
+    command
+}
+
+/// The command without settings.
+fn asynqueue() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_asynqueue"));
-    command.args(["monitor", "--broker", broker]).args(args);
-    command.env_remove("ASYNQUEUE_MONITOR_PASSWORD");
+    let variables = std::env::vars_os().map(|(name, _)| name);
+    for name in variables.filter(|name| name.to_string_lossy().starts_with("ASYNQUEUE_")) {
+        command.env_remove(name);
+    }
+    command.arg("monitor");
     command
 }
 
@@ -90,7 +100,9 @@ fn it_refuses_to_serve_everyone_by_mistake() {
     let refused = errors(&output);
     assert!(
         refused.contains("0.0.0.0")
-            && refused.contains("; on the command line, use `--username` or `--open-to-all`"),
+            && refused.contains(
+                "; on the command line, use `--username`, `--users-file` or `--open-to-all`"
+            ),
         "{refused}"
     );
 }

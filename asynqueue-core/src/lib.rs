@@ -14,6 +14,7 @@ pub mod config;
 #[doc(hidden)]
 pub mod duration;
 mod error_text;
+pub mod failure;
 pub mod inspector;
 pub mod layer;
 pub mod memory;

@@ -67,6 +67,9 @@ const EVERY_KEY: &str = r#"
     path = "/tasks"
     base = "/ops"
     port = 9000
+    name = "production"
+    title = "Shop"
+    color = "red"
     username = "ada"
     password = "secret"
     users.guest = { password = "$argon2id$…", role = "viewer" }
@@ -85,7 +88,8 @@ const EVERY_KEY_IN_JSON: &str = r#"{
     "queue": {"critical": 6, "user:42": 1, "a.b": 2}, "queue_concurrency": {"critical": 8},
     "scheduler": {"enable": true, "file": "schedule.toml", "owner": "shop"},
     "metrics": {"address": "127.0.0.1:9464", "max_queues": 50},
-    "monitoring": {"enable": true, "host": "0.0.0.0", "path": "/tasks", "base": "/ops", "port": 9000, "username": "ada",
+    "monitoring": {"enable": true, "host": "0.0.0.0", "path": "/tasks", "base": "/ops", "port": 9000,
+        "name": "production", "title": "Shop", "color": "red", "username": "ada",
         "password": "secret", "users": {"guest": {"password": "$argon2id$…", "role": "viewer"}}, "read_only": true,
         "redact": ["password", "iban"], "grace": "2s", "open_to_all": true, "prometheus": "http://prometheus:9090"}
 }"#;
@@ -122,6 +126,9 @@ fn every_key_is_read_in_both_formats() {
     monitoring.path = Some("/tasks".into());
     monitoring.base = Some("/ops".into());
     monitoring.port = Some(9000);
+    monitoring.name = Some("production".into());
+    monitoring.title = Some("Shop".into());
+    monitoring.color = Some("red".into());
     monitoring.username = Some("ada".into());
     monitoring.password = Some(Password::new("secret"));
     let guest = Account::new("$argon2id$…", AccountRole::Viewer);

@@ -342,6 +342,17 @@ fn a_released_task_stores_a_time_and_a_place() {
 }
 
 #[test]
+fn a_copy_stores_its_origin() {
+    let mut task = minimal();
+    task.set_origin(Some(TaskId::new("order-7").expect("an id")));
+    let bytes = task.to_bytes();
+    assert_eq!(field(&fields(&bytes), "x"), Some(&"order-7".into()));
+    assert_eq!(read(&bytes).expect("reads"), task);
+    task.set_origin(None);
+    assert_eq!(task.to_bytes(), MINIMAL, "nothing is left of it");
+}
+
+#[test]
 fn a_time_contained_in_the_generated_id_is_left_out() {
     let id = TaskId::new("08EGOeVbdVQ00000000000").expect("an id");
     let mut task = minimal();
@@ -534,6 +545,7 @@ prop_compose! {
         unique in option::of(locks()),
         failures in collection::vec(failures(), 0..=Failure::KEPT),
         (unhandled_since, place) in (option::of(any::<u64>()), option::of(any::<u64>())),
+        is_copy in any::<bool>(),
     ) -> Envelope {
         let mut task = Envelope::new(id(), event, CodecName::of::<Json>(), payload.into());
         task.options = Arc::new(options);
@@ -545,6 +557,7 @@ prop_compose! {
         failures.into_iter().for_each(|failure| task.push_failure(failure));
         task.set_unhandled_since(unhandled_since.map(Timestamp::from_millis));
         task.set_place(place);
+        task.set_origin(is_copy.then(id));
         task
     }
 }

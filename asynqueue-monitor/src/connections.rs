@@ -1,26 +1,49 @@
 //! The connections of an endpoint. Their number and the time until a request is complete are limited, because they use
-//! file descriptors of the program before anyone has logged in.
+//! file descriptors of the program before anyone has logged in. At the limit, the connection that has been without a
+//! request for longest is closed, so that a stranger who holds connections does not keep users out.
 
-use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
 
-use axum::{Router, extract::connect_info::ConnectInfo, middleware::AddExtension};
-use hyper::server::conn::http1;
+use axum::{
+    Router,
+    body::{Body, HttpBody},
+    extract::connect_info::ConnectInfo,
+    middleware::AddExtension,
+};
+use hyper::{
+    body::{Bytes, Frame, SizeHint},
+    server::conn::http1,
+    service::{Service as _, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use parking_lot::Mutex;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
-use tower_service::Service;
+use tower_service::Service as _;
+
+/// The pause between two attempts to find a connection without a request.
+const RETRY: Duration = Duration::from_millis(100);
 
 /// The limits of an endpoint.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// How many connections may be open. Further ones wait in the queue of the operating system.
+    /// How many connections may be open. A further one takes the place of one without a request. If all have one, it
+    /// waits.
     pub(crate) connections: usize,
     /// How long a connection may be open without a complete head of a request. It also limits how long it is kept
     /// between two requests.
@@ -46,29 +69,56 @@ pub(crate) async fn serve(
     let mut services = router.into_make_service_with_connect_info::<SocketAddr>();
     let free = Arc::new(Semaphore::new(limits.connections));
     let mut connections = JoinSet::new();
+    let mut seats: Vec<Arc<Seat>> = Vec::new();
     loop {
-        let accepted = async {
-            // Nothing closes the semaphore.
-            let permit = Arc::clone(&free).acquire_owned().await.ok();
-            (permit, accept(&listener).await)
-        };
-        let (permit, (stream, peer)) = tokio::select! {
+        let (stream, peer) = tokio::select! {
             () = stop.cancelled() => break,
             Some(_) = connections.join_next() => continue,
-            accepted = accepted => accepted,
+            accepted = accept(&listener) => accepted,
+        };
+        let permit = tokio::select! {
+            () = stop.cancelled() => break,
+            permit = admitted(&free, &mut seats) => permit,
         };
         let service = match services.call(peer).await {
             Ok(service) => service,
             Err(never) => match never {},
         };
+        let seat = Arc::new(Seat::default());
+        seats.push(Arc::clone(&seat));
         let stop = stop.clone();
         connections.spawn(async move {
-            connection(stream, service, limits, stop).await;
+            connection(stream, service, limits, &seat, stop).await;
             drop(permit);
         });
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
+}
+
+/// A permit for another connection. While there is none, it closes connections without a request, one after the other.
+async fn admitted(
+    free: &Arc<Semaphore>,
+    seats: &mut Vec<Arc<Seat>>,
+) -> Option<OwnedSemaphorePermit> {
+    loop {
+        if let Ok(permit) = Arc::clone(free).try_acquire_owned() {
+            return Some(permit);
+        }
+        seats.retain(|seat| Arc::strong_count(seat) > 1 && !seat.close.is_cancelled());
+        let idle = seats
+            .iter()
+            .filter_map(|seat| Some((seat.idle_since()?, seat)));
+        if let Some((_, seat)) = idle.min_by_key(|(since, _)| *since) {
+            seat.close.cancel();
+        }
+        // One that has a request may end it without closing.
+        let freed = Arc::clone(free).acquire_owned();
+        if let Ok(permit) = tokio::time::timeout(RETRY, freed).await {
+            // Nothing closes the semaphore.
+            return permit.ok();
+        }
+    }
 }
 
 /// The next connection.
@@ -99,21 +149,95 @@ async fn connection(
     stream: TcpStream,
     service: AddExtension<Router, ConnectInfo<SocketAddr>>,
     limits: Limits,
+    seat: &Arc<Seat>,
     stop: CancellationToken,
 ) {
     // Without Nagle's algorithm, small responses leave immediately.
     let _ = stream.set_nodelay(true);
+    let service = TowerToHyperService::new(service);
+    let service = service_fn(|request| {
+        let busy = Busy::of(seat);
+        let response = service.call(request);
+        async { Ok::<_, Infallible>(response.await?.map(|body| Responding { body, _busy: busy })) }
+    });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        .serve_connection(TokioIo::new(stream), service);
     let mut serving = pin!(serving);
     // The peer causes the errors: it disconnects, or it does not send a request.
     tokio::select! {
         _ = &mut serving => return,
+        () = seat.close.cancelled() => return,
         () = stop.cancelled() => serving.as_mut().graceful_shutdown(),
     }
     let _ = serving.await;
+}
+
+/// What the other connections see of one.
+#[derive(Debug)]
+struct Seat {
+    /// Since when it has no request. `None` while it has one.
+    idle: Mutex<Option<Instant>>,
+    close: CancellationToken,
+}
+
+impl Default for Seat {
+    fn default() -> Self {
+        Self {
+            idle: Mutex::new(Some(Instant::now())),
+            close: CancellationToken::new(),
+        }
+    }
+}
+
+impl Seat {
+    fn idle_since(&self) -> Option<Instant> {
+        *self.idle.lock()
+    }
+}
+
+/// A request of a connection, until its response has ended.
+#[derive(Debug)]
+struct Busy(Arc<Seat>);
+
+impl Busy {
+    fn of(seat: &Arc<Seat>) -> Self {
+        *seat.idle.lock() = None;
+        Self(Arc::clone(seat))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        *self.0.idle.lock() = Some(Instant::now());
+    }
+}
+
+/// The body of a response. Until it ends, its connection has a request.
+struct Responding {
+    body: Body,
+    _busy: Busy,
+}
+
+impl HttpBody for Responding {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 #[cfg(test)]
@@ -167,21 +291,75 @@ mod tests {
         }
     }
 
+    /// Sends a request, and receives its response.
+    async fn request(stream: &mut TcpStream) {
+        stream.write_all(REQUEST.as_bytes()).await.expect("sent");
+        let mut text = String::new();
+        while !text.ends_with("ok") {
+            let mut part = [0; 1_000];
+            let read = tokio::time::timeout(Duration::from_secs(30), stream.read(&mut part)).await;
+            let read = read.expect("a response").expect("read");
+            assert!(read > 0, "closed after {text:?}");
+            text += std::str::from_utf8(&part[..read]).expect("UTF-8");
+        }
+    }
+
     #[tokio::test]
-    async fn a_connection_above_the_limit_waits_until_another_is_closed() {
+    async fn a_connection_above_the_limit_takes_the_place_of_the_one_without_a_request_for_longest()
+    {
         let (address, _stops) = endpoint(Limits {
             connections: 2,
             ..Limits::default()
         })
         .await;
-        let held = [open(address, "").await, open(address, "").await];
+        let (mut first, mut second) = (open(address, "").await, open(address, "GET / HT").await);
+        request(&mut first).await;
+        let mut third = open(address, "").await;
+        request(&mut third).await;
+        assert_eq!(
+            received(&mut second).await,
+            "",
+            "it was without a request for longest"
+        );
+        request(&mut first).await;
+        request(&mut third).await;
+    }
+
+    /// Such as the updates of an open page.
+    #[tokio::test]
+    async fn a_response_in_progress_is_not_closed_for_another_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let address = listener.local_addr().expect("an address");
+        let stop = CancellationToken::new();
+        let (sender, receiver) = tokio::sync::mpsc::unbounded_channel::<&str>();
+        let receiver = Arc::new(Mutex::new(Some(receiver)));
+        let stream = async move || {
+            let receiver = receiver.lock().take().expect("one request");
+            let parts = futures_util::stream::unfold(receiver, async |mut receiver| {
+                let part = receiver.recv().await?;
+                Some((Ok::<_, Infallible>(part), receiver))
+            });
+            Body::from_stream(parts)
+        };
+        let router = Router::new().route("/", get(stream));
+        let limits = Limits {
+            connections: 1,
+            ..Limits::default()
+        };
+        tokio::spawn(serve(listener, router, limits, stop.clone()));
+        let _stops = stop.drop_guard();
         let closing = REQUEST.replace("host", "connection: close\r\nhost");
-        let mut waiting = open(address, &closing).await;
+        let mut updates = open(address, &closing).await;
+        sender.send("first").expect("received");
+        let mut head = [0; 12];
+        updates.read_exact(&mut head).await.expect("a response");
+        let waiting = open(address, REQUEST).await;
         let mut first = [0];
-        let early = tokio::time::timeout(Duration::from_millis(200), waiting.peek(&mut first));
-        assert!(early.await.is_err(), "a third connection is served");
-        drop(held);
-        assert!(received(&mut waiting).await.starts_with("HTTP/1.1 200"));
+        let early = tokio::time::timeout(Duration::from_millis(300), waiting.peek(&mut first));
+        assert!(early.await.is_err(), "it is served beyond the limit");
+        sender.send("last").expect("received");
+        drop(sender);
+        assert!(received(&mut updates).await.contains("last"));
     }
 
     #[tokio::test]

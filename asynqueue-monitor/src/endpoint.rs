@@ -46,6 +46,19 @@ pub enum ServeError {
     /// A user name or password is invalid.
     #[error("{0}")]
     Password(String),
+    /// A broker of several cannot be served.
+    #[error("broker `{name}`: {problem}")]
+    Broker {
+        /// The name of the broker.
+        name: String,
+        /// The problem and its fix.
+        problem: String,
+    },
+    /// The color of the installation is invalid.
+    #[error(
+        "`{0}` is not a color: expected one such as `#b3261e`, or `red`, `orange`, `brown`, `green`, `teal`, `blue`, `purple` or `gray`"
+    )]
+    Color(String),
     /// The URL of the Prometheus server is invalid.
     #[error(
         "`{url}` is not a valid Prometheus URL: {reason}; expected one such as `http://prometheus:9090`"
@@ -53,6 +66,14 @@ pub enum ServeError {
     Prometheus {
         /// The URL without its credentials.
         url: String,
+        /// Why it is invalid.
+        reason: String,
+    },
+    /// The URL of a webhook is invalid. It is not shown, because it often contains a password.
+    #[error(
+        "the URL of a webhook is invalid: {reason}; expected one such as `https://hooks.example.com/path`"
+    )]
+    Webhook {
         /// Why it is invalid.
         reason: String,
     },

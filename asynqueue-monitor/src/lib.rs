@@ -7,7 +7,7 @@
 
 mod connections;
 mod endpoint;
-#[cfg(feature = "metrics")]
+#[cfg(any(feature = "metrics", feature = "web"))]
 mod health;
 #[cfg(feature = "metrics")]
 pub mod metrics;
@@ -16,7 +16,7 @@ mod web;
 
 pub use endpoint::{Endpoint, ServeError};
 #[cfg(feature = "web")]
-pub use web::{Monitor, Role, User};
+pub use web::{Monitor, Monitors, Role, User};
 
 /// The code of the README, as tests.
 #[cfg(all(doctest, feature = "web"))]

@@ -207,4 +207,24 @@ pub enum ConnectError {
     Broker(#[from] BrokerError),
 }
 
+impl ConnectError {
+    /// Whether the URL itself is invalid, so that another attempt with it fails too. Any other error may pass: a server
+    /// starts, or its administrator corrects it.
+    pub fn is_invalid_url(&self) -> bool {
+        match self {
+            Self::NoScheme { .. }
+            | Self::Scheme { .. }
+            | Self::Feature { .. }
+            | Self::Memory { .. } => true,
+            #[cfg(feature = "postgres")]
+            Self::Postgres(error) => matches!(error, asynqueue_postgres::ConnectError::Options(_)),
+            #[cfg(feature = "redis")]
+            Self::Redis(error) => matches!(error, asynqueue_redis::ConnectError::Options(_)),
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(error) => matches!(error, asynqueue_sqlite::ConnectError::Options(_)),
+            Self::Broker(_) => false,
+        }
+    }
+}
+
 asynqueue_core::debug_as_text!(ConnectError);

@@ -73,7 +73,7 @@ pub use asynqueue_core::{
     broker::BrokerError,
     codec,
     codec::{Codec, Json, MessagePack},
-    inspector,
+    failure, inspector,
     inspector::Inspector,
     layer, memory,
     memory::MemoryBroker,
@@ -85,6 +85,7 @@ pub use asynqueue_core::{
     registry::ProcessWrapper,
     server,
     server::{Server, ServerBuilder, ServerError, shutdown_signal},
+    statistics,
     task::Task,
     transfer,
 };
@@ -145,7 +146,7 @@ pub mod metrics {
 #[cfg(feature = "monitor")]
 pub mod monitor {
     //! The web monitor: its users and roles, and where it is served.
-    pub use asynqueue_monitor::{Endpoint, Monitor, Role, ServeError, User};
+    pub use asynqueue_monitor::{Endpoint, Monitor, Monitors, Role, ServeError, User};
 }
 
 pub mod prelude {

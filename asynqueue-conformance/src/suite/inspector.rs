@@ -5,6 +5,7 @@ use std::sync::Arc;
 use asynqueue_core::{
     broker::{NewTask, Outcome, Page, When},
     codec::{Codec, MessagePack},
+    failure::Fingerprint,
     inspector::{Action, ActionOutcome, AgainError, BulkProgress, Filter, Inspector},
     task::{Aggregate, Envelope, FailureKind, TaskRef, TaskState, UniqueUntil},
 };
@@ -70,6 +71,39 @@ pub async fn queues_are_shown_with_todays_counts(harness: &dyn Harness) {
     assert_eq!(inspector(&f).history(&QUEUE.into()).await.unwrap().len(), 2);
 }
 
+/// Each task once, in all queues and states.
+pub async fn a_search_reads_every_task_of_all_queues(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    // More than one page.
+    f.enqueue((0..620).map(|n| task(&format!("many-{n:03}"))))
+        .await;
+    let leased = f.lease(3).await;
+    f.fail(&leased[0], Outcome::Archive).await;
+    f.enqueue([
+        with_payload("paid", &json!({ "order": "MANY-1" })),
+        task_in("other", "many-a"),
+        task_in("other", "b"),
+    ])
+    .await;
+    let mut search = inspector(&f).search(Filter::search("many-").unwrap());
+    let (mut found, mut progress) = (Vec::new(), (0, 0));
+    while let Some(step) = search.next().await {
+        let step = step.unwrap();
+        progress = (step.scanned, step.total);
+        let tasks = step.found.iter().map(|task| task.envelope.task_ref());
+        found.extend(tasks);
+    }
+    assert_eq!(progress, (623, 623));
+    assert_eq!(found.len(), 622);
+    found.sort();
+    found.dedup();
+    assert_eq!(found.len(), 622);
+    let has = |queue, name| found.contains(&TaskRef::new(queue, id(name)));
+    assert!(
+        has("other", "many-a") && has(QUEUE, "paid") && has(QUEUE, leased[0].envelope.id.as_str())
+    );
+}
+
 /// In whichever queue it is.
 pub async fn a_task_is_found_by_its_id_in_any_queue(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;
@@ -108,6 +142,10 @@ pub async fn a_filter_finds_the_matching_tasks(harness: &dyn Harness) {
     assert_eq!(found(&f, "payload~ada").await, ["order-1"]);
     assert_eq!(found(&f, "payload~\"[1,2]\"").await, ["order-1"]);
     assert_eq!(found(&f, "error~\"No Route\"").await, ["order-2"]);
+    let cause = Fingerprint::of("email:welcome", FailureKind::Error, "no route to host");
+    assert_eq!(found(&f, &format!("cause={cause}")).await, ["order-2"]);
+    let other = Fingerprint::of("event", FailureKind::Error, "no route to host");
+    assert_eq!(found(&f, &format!("cause={other}")).await, [] as [&str; 0]);
     assert_eq!(found(&f, "age>30m").await, ["order-1"]);
     assert_eq!(found(&f, "age<30m").await, ["order-2"]);
     assert_eq!(found(&f, "age<30m event=event").await, [] as [&str; 0]);
@@ -373,6 +411,7 @@ pub async fn a_task_is_enqueued_again_from_any_state(harness: &dyn Harness) {
     assert_eq!(again.envelope.payload, first.payload);
     assert_eq!(again.envelope.headers, first.headers);
     assert_eq!(again.envelope.completed(), None);
+    assert_eq!(again.envelope.origin(), Some(&first.id));
     let left = again.envelope.deadline.expect("kept");
     assert_eq!(left.since(again.envelope.enqueued_at), left_of(&first));
 
@@ -416,8 +455,10 @@ pub async fn a_task_with_a_window_is_enqueued_again_once_it_has_ended(harness: &
     f.fail(&leased, Outcome::Archive).await;
     let first = inspector.enqueue_again(&task_ref("a"), None).await.unwrap();
     // A copy of the copy, and a second copy of the original.
-    inspector.enqueue_again(&first, None).await.unwrap();
+    let second = inspector.enqueue_again(&first, None).await.unwrap();
     inspector.enqueue_again(&task_ref("a"), None).await.unwrap();
+    let second = f.broker.tasks(&[second]).await.unwrap().remove(0).unwrap();
+    assert_eq!(second.envelope.origin(), Some(&id("a")));
     assert_eq!(f.lease(9).await.len(), 3);
     // Producers are refused as before.
     let refused = f

@@ -433,6 +433,7 @@ macro_rules! conformance_suite {
             inspector: [
                 queues_are_shown_with_todays_counts,
                 a_task_is_found_by_its_id_in_any_queue,
+                a_search_reads_every_task_of_all_queues,
                 a_filter_finds_the_matching_tasks,
                 the_pages_of_a_filtered_list_make_up_the_complete_list,
                 a_retried_task_has_all_its_attempts_left,

@@ -21,7 +21,17 @@ use crate::suggest::closest_within;
 const PREFIX: &str = "ASYNQUEUE_";
 
 /// Variables of the `asynqueue` command.
-const OF_THE_COMMAND: [&str; 1] = ["MONITOR_PASSWORD"];
+const OF_THE_COMMAND: [&str; 9] = [
+    "BROKER",
+    "MONITOR_COLOR",
+    "MONITOR_NAME",
+    "MONITOR_PASSWORD",
+    "MONITOR_TITLE",
+    "MONITOR_USERS",
+    "MONITOR_USERS_FILE",
+    "MOVE_FROM",
+    "MOVE_TO",
+];
 
 /// The settings in the environment of this process.
 pub(super) fn of_process() -> Result<Node, Fault> {
@@ -280,6 +290,8 @@ mod tests {
     fn variables_of_the_platform_and_of_the_command_are_ignored() {
         for (variable, value) in [
             ("ASYNQUEUE_MONITOR_PASSWORD", "x"),
+            ("ASYNQUEUE_MONITOR_NAME", "production"),
+            ("ASYNQUEUE_BROKER", "redis://localhost"),
             ("ASYNQUEUE_SERVICE_HOST", "10.0.0.1"),
             ("ASYNQUEUE_SERVICE_PORT", "6379"),
             ("ASYNQUEUE_SERVICE_PORT_HTTP", "6379"),

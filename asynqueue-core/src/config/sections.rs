@@ -64,6 +64,15 @@ pub struct Monitoring {
     /// The path prefix that browsers see, if a proxy removes it. Default none.
     #[serde(deserialize_with = "values::path")]
     pub base: Option<String>,
+    /// The name of this installation, such as `production`, for titles and headers of pages. Default none.
+    #[serde(deserialize_with = "values::some_text")]
+    pub name: Option<String>,
+    /// The title of the monitor. Default `asynqueue`.
+    #[serde(deserialize_with = "values::some_text")]
+    pub title: Option<String>,
+    /// The color of this installation, such as `red` or `#b3261e`, for the header and the icon of pages. Default none.
+    #[serde(deserialize_with = "values::some_text")]
+    pub color: Option<String>,
     /// The name of an administrator, together with [`password`](Self::password). A short form for one account in
     /// [`users`](Self::users).
     #[serde(deserialize_with = "values::some_text")]
@@ -88,6 +97,12 @@ pub struct Monitoring {
     /// none.
     #[serde(deserialize_with = "values::some_text")]
     pub prometheus: Option<String>,
+    /// URLs that receive a JSON request when a problem needs attention, and when it has cleared. Default none.
+    #[serde(deserialize_with = "values::texts")]
+    pub webhooks: Option<Vec<String>>,
+    /// The same for URLs of Slack and compatible chats. Default none.
+    #[serde(deserialize_with = "values::texts")]
+    pub slack: Option<Vec<String>>,
 }
 
 /// A user of the web monitor.
@@ -181,6 +196,9 @@ impl Monitoring {
             port: self.port.or(other.port),
             path: self.path.or(other.path),
             base: self.base.or(other.base),
+            name: self.name.or(other.name),
+            title: self.title.or(other.title),
+            color: self.color.or(other.color),
             username: self.username.or(other.username),
             password: self.password.or(other.password),
             users,
@@ -189,6 +207,8 @@ impl Monitoring {
             grace: self.grace.or(other.grace),
             open_to_all: self.open_to_all.or(other.open_to_all),
             prometheus: self.prometheus.or(other.prometheus),
+            webhooks: self.webhooks.or(other.webhooks),
+            slack: self.slack.or(other.slack),
         }
     }
 }
@@ -208,6 +228,9 @@ impl fmt::Debug for Monitoring {
             .field("port", &self.port)
             .field("path", &self.path)
             .field("base", &self.base)
+            .field("name", &self.name)
+            .field("title", &self.title)
+            .field("color", &self.color)
             .field("username", &self.username)
             .field("password", &self.password)
             .field("users", &self.users)
@@ -215,11 +238,13 @@ impl fmt::Debug for Monitoring {
             .field("redact", &self.redact)
             .field("grace", &self.grace)
             .field("open_to_all", &self.open_to_all)
-            // Its URL may contain a password.
+            // These URLs may contain passwords.
             .field(
                 "prometheus",
                 &self.prometheus.as_ref().map(|_| format_args!("…")),
             )
+            .field("webhooks", &self.webhooks.as_ref().map(Vec::len))
+            .field("slack", &self.slack.as_ref().map(Vec::len))
             .finish()
     }
 }

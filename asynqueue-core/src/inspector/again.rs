@@ -34,7 +34,8 @@ crate::debug_as_text!(AgainError);
 impl Inspector {
     /// Enqueues a copy of a task, regardless of that task's state: with the same event, queue, options and headers,
     /// without attempts, and with `payload`, if given, in place of the original's. [Redacted](Self::redact) fields
-    /// whose value is `"[redacted]"` keep their value. Returns the new task.
+    /// whose value is `"[redacted]"` keep their value. The copy keeps the
+    /// [idempotency key](crate::process::Context::idempotency_key) of the original. Returns the new task.
     ///
     /// The copy has the same unique key, so it is refused while another task holds the lock, for example the original
     /// while it waits or runs. Once the original has finished, its lock [for a

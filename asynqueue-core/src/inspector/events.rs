@@ -36,6 +36,20 @@ impl Inspector {
         Ok(events)
     }
 
+    /// The attempts of each queue in a span of time, by queue, as [`event_stats`](Self::event_stats).
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    pub async fn queue_stats(&self, span: Span) -> Result<BTreeMap<Name, EventStats>, BrokerError> {
+        let query = PointQuery::since(span.of_sums(SERIES), self.now() - span.length());
+        let mut queues: BTreeMap<Name, EventStats> = BTreeMap::new();
+        for point in self.broker.points(&query).await? {
+            queues.entry(point.group).or_default().add(&point.counts);
+        }
+        Ok(queues)
+    }
+
     /// The attempts of an event over a span of time: by the minute up to six hours, by the hour up to a week, and
     /// otherwise by the day. Times without attempts are left out.
     ///

@@ -4,12 +4,14 @@ use super::filter::{Term, quoted};
 use crate::suggest::closest_within;
 
 /// The fields with their operators. A header has its name in the field.
-const FIELDS: [(&str, &[char]); 6] = [
+const FIELDS: [(&str, &[char]); 8] = [
     ("event", &['=']),
     ("id", &['=']),
     ("header", &['=']),
     ("payload", &['~']),
     ("error", &['~']),
+    ("text", &['~']),
+    ("cause", &['=']),
     ("age", &['>', '<']),
 ];
 
@@ -62,7 +64,7 @@ pub(super) fn meant_by_word(word: &str) -> String {
         true => format!("{word}…"),
         false => quoted(word),
     };
-    format!("expected `payload~{value}`, `id={value}`, `event={value}` or `error~{value}`")
+    format!("expected `text~{value}`, `id={value}`, `event={value}` or `error~{value}`")
 }
 
 /// All terms.

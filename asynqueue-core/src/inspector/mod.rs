@@ -5,8 +5,11 @@ mod actor;
 mod again;
 mod audit;
 mod bulk;
+mod count;
 mod events;
+mod failures;
 mod filter;
+mod headers;
 mod kind;
 mod meant;
 mod msgpack;
@@ -14,6 +17,7 @@ mod pauses;
 mod queues;
 mod redact;
 mod schedules;
+mod search;
 mod tasks;
 mod view;
 mod why;
@@ -30,10 +34,13 @@ pub use self::{
         InvalidAuditCursor,
     },
     bulk::BulkProgress,
+    count::Matching,
     events::Course,
     filter::{Filter, InvalidFilter},
+    headers::{HeaderUse, HeaderUses},
     kind::{ActionKind, ActionTarget, UnknownAction},
     queues::{QueueError, QueueInfo},
+    search::Searched,
     tasks::{FindError, Listing},
     view::Viewer,
     why::{Cause, Delay, Estimate, QueueWait, Taker, TakerState, TaskWait, Turn},
@@ -121,6 +128,15 @@ impl Inspector {
     /// The optional features that the broker offers.
     pub fn capabilities(&self) -> Capabilities {
         self.broker.capabilities()
+    }
+
+    /// Whether the broker responds.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    pub async fn ping(&self) -> Result<(), BrokerError> {
+        self.broker.ping().await
     }
 
     /// The time by the broker's clock, which all stored times refer to.

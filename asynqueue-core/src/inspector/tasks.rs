@@ -105,7 +105,7 @@ impl Inspector {
         Ok(listing)
     }
 
-    fn matches(&self, filter: &Filter, task: &TaskInfo, now: Timestamp) -> bool {
+    pub(super) fn matches(&self, filter: &Filter, task: &TaskInfo, now: Timestamp) -> bool {
         filter.matches(task, now, || self.payload(task).to_string())
     }
 

@@ -195,6 +195,13 @@ impl Context {
         &self.0.envelope.id
     }
 
+    /// A value that is the same in every attempt, for systems that refuse to do the same work twice: the task's id, or
+    /// for a [copy](crate::inspector::Inspector::enqueue_again) of a task, the id of the original. Such a copy does not
+    /// repeat an effect that the original had.
+    pub fn idempotency_key(&self) -> &TaskId {
+        self.0.envelope.origin().unwrap_or(self.id())
+    }
+
     /// The queue the task was leased from.
     pub fn queue(&self) -> &Name {
         &self.0.envelope.queue

@@ -2,9 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::Shared;
+use super::{Shared, outcome::guarded};
 use crate::{
     broker::{Point, Settled, Settlement},
+    failure::Tally,
     process::Context,
     statistics::{Collector, Started},
     sync::Mutex,
@@ -13,6 +14,9 @@ use crate::{
 /// How often figures are added. Nothing is sent if there are none.
 const INTERVAL: Duration = Duration::from_secs(10);
 
+/// When figures are first added: the first failures after a deploy are seen soon.
+const FIRST: Duration = Duration::from_secs(1);
+
 /// The most points that are kept for the next time if the broker cannot be reached.
 const MAX_UNSENT: usize = 3_000;
 
@@ -20,6 +24,7 @@ const MAX_UNSENT: usize = 3_000;
 #[derive(Debug, Default)]
 pub(super) struct Statistics {
     events: Collector,
+    failures: Tally,
     /// Points that could not be added.
     unsent: Mutex<Vec<Point>>,
 }
@@ -34,6 +39,7 @@ impl Statistics {
     pub(super) fn settled(&self, settlements: &[Settlement], settled: &[Settled]) {
         let outcomes = settlements.iter().zip(settled.iter().copied());
         self.events.settled(outcomes);
+        guarded("failure counts", || self.failures.add(settlements, settled));
     }
 }
 
@@ -43,8 +49,10 @@ impl Shared {
         if !self.broker.capabilities().points {
             return;
         }
-        while self.runs_until(tokio::time::sleep(INTERVAL)).await {
+        let mut wait = FIRST;
+        while self.runs_until(tokio::time::sleep(wait)).await {
             self.add_figures().await;
+            wait = INTERVAL;
         }
     }
 
@@ -57,7 +65,9 @@ impl Shared {
 
     async fn add_figures(&self) {
         let mut points = std::mem::take(&mut *self.statistics.unsent.lock());
-        points.extend(self.statistics.events.take(self.broker.now()));
+        let now = self.broker.now();
+        points.extend(self.statistics.events.take(now));
+        points.extend(self.statistics.failures.take(now));
         while !points.is_empty() {
             let rest = points.split_off(points.len().min(Point::MAX_CALL));
             if let Err(error) = self.broker.add_points(points.clone()).await {

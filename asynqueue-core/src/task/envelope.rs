@@ -50,6 +50,7 @@ struct Rest {
     completed: Option<Run>,
     unhandled_since: Option<Timestamp>,
     place: Option<u64>,
+    origin: Option<TaskId>,
     /// Fields of a later version, kept for servers of that version.
     unknown: Vec<(String, rmpv::Value)>,
 }
@@ -225,6 +226,18 @@ impl Envelope {
         }
     }
 
+    /// The id of the task that this one is a copy of. Of a copy of a copy, that of the first task.
+    pub fn origin(&self) -> Option<&TaskId> {
+        self.rest.as_ref()?.origin.as_ref()
+    }
+
+    /// Records the id of the task that this one is a copy of.
+    pub fn set_origin(&mut self, origin: Option<TaskId>) {
+        if origin.is_some() || self.rest.is_some() {
+            self.rest.get_or_insert_default().origin = origin;
+        }
+    }
+
     /// A copy of the task, as if it were enqueued now: its times are shifted accordingly.
     ///
     /// If the unique key is the task's id, it becomes the new id; otherwise the original would block the copy.
@@ -233,6 +246,7 @@ impl Envelope {
         if let Some(lock) = task.unique.as_mut().filter(|lock| lock.is_of(&self.id)) {
             lock.key = UniqueKey::of_task(&id);
         }
+        task.set_origin(Some(self.origin().unwrap_or(&self.id).clone()));
         task.id = id;
         task.move_times(now);
         task.attempts = 0;

@@ -172,3 +172,28 @@ async fn a_bulk_action_ends_although_tasks_arrive() {
         assert!(!left.tasks.iter().any(is_old), "{state}");
     }
 }
+
+/// Handlers send it to systems that refuse to do the same work twice.
+#[tokio::test]
+async fn a_copy_keeps_the_idempotency_key_of_its_original() {
+    let broker = MemoryBroker::new();
+    let (keys, mut seen) = tokio::sync::mpsc::unbounded_channel();
+    let handle = move |_: Payload<Fate>, ctx: Context| {
+        let key = (ctx.id().to_string(), ctx.idempotency_key().to_string());
+        let sent = keys.send(key);
+        async move { sent.map_err(TaskError::skip_retry) }
+    };
+    let server = Server::builder(broker.clone()).process(handle);
+    let server = server.start().await.unwrap();
+    let task = Producer::new(broker.clone());
+    let state = TaskState::Completed;
+    let task = task.enqueue(Fate { state }).id("charge").await.unwrap();
+    let own = || "charge".to_owned();
+    assert_eq!(seen.recv().await, Some((own(), own())));
+    let inspector = Inspector::new(broker);
+    let again = inspector.enqueue_again(task.task_ref(), None).await;
+    let again = again.unwrap();
+    assert_ne!(again.id.as_str(), "charge");
+    assert_eq!(seen.recv().await, Some((again.id.to_string(), own())));
+    server.shutdown().await.unwrap();
+}

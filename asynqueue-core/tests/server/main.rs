@@ -12,6 +12,7 @@ mod audit_read;
 mod blocked;
 mod blocking;
 mod cancel;
+mod causes;
 mod clock;
 mod codecs;
 mod extremes;

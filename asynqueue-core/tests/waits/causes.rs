@@ -206,7 +206,7 @@ async fn servers_that_are_away_are_named_with_their_state() {
     let causes = stage.causes().await;
     assert_eq!(
         causes[0],
-        "web-1 is lost, web-2 is quiet, web-3 is stopping"
+        "servers of this queue are away: web-1 is lost, web-2 is quiet, web-3 is stopping"
     );
     let states: Vec<_> = (stage.why().await.takers.iter())
         .map(|taker| taker.state)

@@ -29,6 +29,16 @@ impl Monitor {
         if let Some(base) = &monitoring.base {
             monitor = monitor.base(base);
         }
+        if let Some(name) = &monitoring.name {
+            monitor = monitor.name(name);
+        }
+        if let Some(title) = &monitoring.title {
+            monitor = monitor.title(title);
+        }
+        if let Some(color) = &monitoring.color {
+            let invalid = |error: ServeError| invalid("color", &error.to_string());
+            monitor = monitor.color(color).map_err(invalid)?;
+        }
         if let Some(fields) = &monitoring.redact {
             monitor = monitor.redact(fields);
         }
@@ -41,10 +51,16 @@ impl Monitor {
         if monitoring.open_to_all == Some(true) {
             monitor = monitor.open_to_all();
         }
-        match &monitoring.prometheus {
-            Some(url) => monitor.with_prometheus(url),
-            None => Ok(monitor),
+        if let Some(url) = &monitoring.prometheus {
+            monitor = monitor.with_prometheus(url)?;
         }
+        for url in monitoring.webhooks.iter().flatten() {
+            monitor = monitor.with_webhook(url)?;
+        }
+        for url in monitoring.slack.iter().flatten() {
+            monitor = monitor.with_slack(url)?;
+        }
+        Ok(monitor)
     }
 
     /// Serves the monitor of a configuration. Returns `None` if the configuration does not enable it. Without a `host`,
@@ -74,7 +90,31 @@ impl Monitor {
         let problem = "this program was built without Prometheus charts: enable the feature `prometheus` of asynqueue";
         Err(invalid("prometheus", problem))
     }
+
+    #[cfg(feature = "webhooks")]
+    fn with_webhook(self, url: &str) -> Result<Self, ServeError> {
+        self.webhook(url)
+    }
+
+    #[cfg(feature = "webhooks")]
+    fn with_slack(self, url: &str) -> Result<Self, ServeError> {
+        self.slack(url)
+    }
+
+    #[cfg(not(feature = "webhooks"))]
+    fn with_webhook(self, _: &str) -> Result<Self, ServeError> {
+        Err(invalid("webhooks", NO_WEBHOOKS))
+    }
+
+    #[cfg(not(feature = "webhooks"))]
+    fn with_slack(self, _: &str) -> Result<Self, ServeError> {
+        Err(invalid("slack", NO_WEBHOOKS))
+    }
 }
+
+#[cfg(not(feature = "webhooks"))]
+const NO_WEBHOOKS: &str =
+    "this program was built without notifications: enable the feature `webhooks` of asynqueue";
 
 fn invalid(key: impl Into<String>, problem: &str) -> ServeError {
     ServeError::Setting {
@@ -122,20 +162,25 @@ mod tests {
     use super::*;
 
     /// The setters of the monitor, each with a line of configuration that has the same effect.
-    const SETTERS: [(&str, &str); 8] = [
+    const SETTERS: [(&str, &str); 13] = [
         ("user", "users.guest.password = 'x'"),
         ("read_only", "read_only = true"),
         ("open_to_all", "open_to_all = true"),
         ("base", "base = '/ops'"),
+        ("name", "name = 'production'"),
+        ("title", "title = 'Shop'"),
+        ("color", "color = 'red'"),
         ("redact", "redact = ['iban']"),
         ("grace", "grace = '9s'"),
         ("prometheus", "prometheus = 'http://prometheus:9090'"),
         ("path", "path = '/tasks'"),
+        ("webhook", "webhooks = ['https://hooks.example.com/a']"),
+        ("slack", "slack = ['https://hooks.example.com/a']"),
     ];
 
     #[test]
     fn each_setter_of_the_monitor_is_a_setting() {
-        let source = include_str!("mod.rs");
+        let source = concat!(include_str!("mod.rs"), include_str!("face.rs"));
         let setters = source.match_indices("(mut self").map(|(at, _)| {
             let (_, name) = source[..at].rsplit_once("fn ").expect("a function");
             name
@@ -152,9 +197,17 @@ mod tests {
         };
         let without = format!("{:?}", monitor("").expect("valid"));
         for (setter, line) in SETTERS {
-            if setter == "prometheus" && !cfg!(feature = "prometheus") {
+            let missing = match setter {
+                "prometheus" if !cfg!(feature = "prometheus") => Some("prometheus"),
+                "webhook" | "slack" if !cfg!(feature = "webhooks") => Some("webhooks"),
+                _ => None,
+            };
+            if let Some(feature) = missing {
                 let error = monitor(line).expect_err("without the feature").to_string();
-                assert!(error.contains("`prometheus` of asynqueue"), "{error}");
+                assert!(
+                    error.contains(&format!("`{feature}` of asynqueue")),
+                    "{error}"
+                );
                 continue;
             }
             let with = format!("{:?}", monitor(line).expect(line));

@@ -5,7 +5,7 @@ use asynqueue_core::{inspector::QueueInfo, task::TaskState};
 /// A figure: its label, its key in live updates and URLs, and its value.
 pub(super) type Figure = (&'static str, &'static str, fn(&QueueInfo) -> u64);
 
-/// A column for each state, followed by the others.
+/// A column for each state, followed by the others. A day is one in UTC for every viewer, because all share the figures.
 pub(super) const COLUMNS: [Figure; STATES + 4] = [
     ("Pending", "pending", |queue| {
         queue.stats.count(TaskState::Pending)
@@ -31,10 +31,10 @@ pub(super) const COLUMNS: [Figure; STATES + 4] = [
     ("Latency", "latency", |queue| {
         queue.stats.latency.as_millis() as u64
     }),
-    ("Succeeded today", "succeeded", |queue| {
+    ("Succeeded today (UTC)", "succeeded", |queue| {
         queue.today.succeeded
     }),
-    ("Failed today", "failed", |queue| queue.today.failed),
+    ("Failed today (UTC)", "failed", |queue| queue.today.failed),
     ("Memory", "memory", |queue| queue.memory.unwrap_or_default()),
 ];
 
@@ -60,10 +60,10 @@ pub(super) const TOTALS: [Figure; 6] = [
     ("Completed", "completed", |queue| {
         queue.stats.count(TaskState::Completed)
     }),
-    ("Succeeded today", "succeeded", |queue| {
+    ("Succeeded today (UTC)", "succeeded", |queue| {
         queue.today.succeeded
     }),
-    ("Failed today", "failed", |queue| queue.today.failed),
+    ("Failed today (UTC)", "failed", |queue| queue.today.failed),
 ];
 
 /// The sum of a figure over all queues.

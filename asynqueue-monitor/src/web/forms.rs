@@ -110,10 +110,25 @@ pub(super) async fn on_tasks(
     let action = action(kind, "via the monitor", payload, Some(target))?;
     let filter = fields.get("filter");
     let list = view.links.state(&queue, state);
-    let list = format!("{list}&filter={}", encoded(filter));
+    let mut list = format!("{list}&filter={}", encoded(filter));
+    for name in ["sort", "columns"] {
+        if let Some(value) = Some(fields.get(name)).filter(|value| !value.is_empty()) {
+            list += &format!("&{name}={}", encoded(value));
+        }
+    }
     if fields.get("which") == "all" {
         let matching: Filter = filter.parse()?;
         let spec = all_matching(&view, action, &queue, state, matching)?;
+        if !fields.get("ask").is_empty() {
+            let page = format!(
+                "{}/confirm?state={}&filter={}&do={kind}&to={}",
+                view.links.queue(&queue),
+                state.as_str(),
+                encoded(filter),
+                encoded(fields.get("to").trim())
+            );
+            return Ok(Redirect::to(&page));
+        }
         return Ok(Redirect::to(&start(&view, spec)?.page));
     }
     check_applies(&action, &queue, state)?;
@@ -234,9 +249,8 @@ fn selected(queue: &Name, fields: &Fields) -> Result<Vec<TaskRef>, Failed> {
     ids.map(|id| Ok(TaskRef::new(queue.clone(), id?))).collect()
 }
 
-pub(super) async fn on_job(view: View, Path(id): Path<u64>) -> Result<Redirect, Failed> {
-    let missing = || Failed::NotFound(format!("Job {id} does not exist, or ended long ago."));
-    let job = view.shared.jobs.get(id).ok_or_else(missing)?;
+pub(super) async fn on_job(view: View, Path(id): Path<String>) -> Result<Redirect, Failed> {
+    let job = view.shared.jobs.get(&id).map_err(Failed::NotFound)?;
     job.stop();
     log(&view, "stop", &format!("job {id}"), &job.text());
     Ok(Redirect::to(&job.page))

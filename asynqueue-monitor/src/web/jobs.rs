@@ -5,10 +5,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -18,7 +15,11 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::{direction::visible, show};
+use super::{
+    direction::visible,
+    process::{missing_job, next_job},
+    show,
+};
 
 /// The maximum number of remembered jobs.
 const KEPT: usize = 100;
@@ -36,7 +37,6 @@ const SHOWN: Duration = Duration::from_secs(60);
 pub(super) struct Jobs {
     grace: Duration,
     known: Mutex<VecDeque<Arc<Job>>>,
-    next: AtomicU64,
 }
 
 /// What a job does.
@@ -55,7 +55,7 @@ pub(super) struct JobSpec {
 
 /// One bulk change.
 pub(super) struct Job {
-    pub(super) id: u64,
+    pub(super) id: String,
     pub(super) page: String,
     what: String,
     did: &'static str,
@@ -89,7 +89,6 @@ impl Jobs {
         Self {
             grace,
             known: Mutex::default(),
-            next: AtomicU64::new(1),
         }
     }
 
@@ -100,7 +99,7 @@ impl Jobs {
         ended: impl FnOnce() + Send + 'static,
     ) -> Option<Arc<Job>> {
         let job = Arc::new(Job {
-            id: self.next.fetch_add(1, Ordering::Relaxed),
+            id: next_job(),
             page: spec.page,
             what: spec.what,
             did: spec.did,
@@ -135,9 +134,11 @@ impl Jobs {
         Some(job)
     }
 
-    pub(super) fn get(&self, id: u64) -> Option<Arc<Job>> {
+    /// A job of this process. The error says why there is none.
+    pub(super) fn get(&self, id: &str) -> Result<Arc<Job>, String> {
         let known = self.known.lock();
-        known.iter().find(|job| job.id == id).cloned()
+        let found = known.iter().find(|job| job.id == id).cloned();
+        found.ok_or_else(|| missing_job(id))
     }
 
     /// The jobs that wait, run or have just ended, newest first.
@@ -182,7 +183,7 @@ impl Job {
             progress,
             end,
         };
-        tracing::info!(target: "asynqueue::audit", user = &*self.user, job = self.id, did = self.text(), "job ended");
+        tracing::info!(target: "asynqueue::audit", user = &*self.user, job = self.id.as_str(), did = self.text(), "job ended");
     }
 
     /// Undoes the job before it starts; stops it afterwards.
@@ -370,7 +371,7 @@ mod tests {
             let other = jobs.start(spec().0, || ()).expect("started");
             until(&other, "0 tasks deleted.").await;
         }
-        assert!(jobs.get(first.id).is_some());
+        assert!(jobs.get(&first.id).is_ok());
         assert_eq!(jobs.known.lock().len(), KEPT);
     }
 

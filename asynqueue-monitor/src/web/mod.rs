@@ -7,9 +7,12 @@
 //! | module | content |
 //! |---|---|
 //! | `reading/` | queries against the broker; depends only on the inspector |
-//! | `live/`, `version.rs`, `attention.rs`, `jobs.rs` | live updates, problem detection and background jobs |
+//! | `live/`, `version.rs`, `attention/`, `jobs.rs`, `searches/` | live updates, problem detection, background jobs and searches |
+//! | `notify/` | notifications of problems |
 //! | `request/` | request context and errors |
 //! | `changes.rs` | changes shared by forms and the API |
+//! | `face.rs`, `brokers.rs` | how an installation looks, and several brokers in one |
+//! | `connecting.rs`, `probes.rs`, `serving.rs` | a broker that is not connected yet, health checks, the address |
 //! | `pages/`, `forms.rs` | HTML |
 //! | `api/` | JSON |
 //!
@@ -20,12 +23,17 @@ mod access;
 mod api;
 mod assets;
 mod attention;
+mod backtrace;
 mod body;
+mod brokers;
+mod causes;
 mod changes;
 mod chart;
 #[cfg(feature = "config")]
 mod configured;
+mod connecting;
 mod direction;
+mod face;
 mod figures;
 mod forms;
 mod jobs;
@@ -33,31 +41,41 @@ mod jobs;
 mod layers;
 mod links;
 mod live;
+#[cfg(feature = "webhooks")]
+mod notify;
 mod pages;
+mod probes;
+mod process;
 #[cfg(feature = "prometheus")]
 mod prometheus;
 mod reading;
 mod request;
+mod searches;
+mod serving;
 mod settings;
 mod show;
 mod version;
 
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use asynqueue_core::{broker::SharedBroker, inspector::Inspector};
 use axum::{
     Router, middleware,
-    response::Redirect,
     routing::{get, post},
 };
 use tokio::net::ToSocketAddrs;
 use tower_http::{catch_panic::CatchPanicLayer, compression::CompressionLayer};
 
-pub use self::access::{Role, User};
 use self::{
     access::{Access, Credentials},
+    brokers::Switcher,
     jobs::Jobs,
     live::Live,
+    searches::Searches,
+};
+pub use self::{
+    access::{Role, User},
+    brokers::Monitors,
 };
 use crate::{Endpoint, ServeError};
 
@@ -84,15 +102,26 @@ use crate::{Endpoint, ServeError};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Monitor {
-    inspector: Inspector,
+    source: Source,
+    redacted: Vec<String>,
     credentials: Arc<Credentials>,
     read_only: bool,
     open: bool,
     base: Option<String>,
+    face: face::Face,
     path: String,
     grace: Duration,
     #[cfg(feature = "prometheus")]
     prometheus: Option<prometheus::Prometheus>,
+    #[cfg(feature = "webhooks")]
+    webhooks: notify::Webhooks,
+}
+
+/// Where the tasks are.
+#[derive(Clone, Debug)]
+enum Source {
+    Connected(Box<Inspector>),
+    Connecting(connecting::Connect),
 }
 
 /// The state that all routes share.
@@ -100,9 +129,15 @@ pub(crate) struct Shared {
     inspector: Inspector,
     live: Live,
     jobs: Arc<Jobs>,
+    searches: Searches,
     base: Option<String>,
+    face: face::Face,
+    access: Arc<Access>,
+    switcher: Option<Switcher>,
     #[cfg(feature = "prometheus")]
     prometheus: Option<prometheus::Prometheus>,
+    #[cfg(feature = "webhooks")]
+    webhooks: notify::Webhooks,
 }
 
 impl Monitor {
@@ -114,16 +149,24 @@ impl Monitor {
 
     /// Like [`new`](Self::new), with a configured inspector, for example one with additional codecs.
     pub fn of(inspector: Inspector) -> Self {
+        Self::with(Source::Connected(Box::new(inspector)))
+    }
+
+    fn with(source: Source) -> Self {
         Self {
-            inspector,
+            source,
+            redacted: Vec::new(),
             credentials: Arc::default(),
             read_only: false,
             open: false,
             base: None,
+            face: face::Face::default(),
             path: "/".into(),
             grace: Duration::from_secs(5),
             #[cfg(feature = "prometheus")]
             prometheus: None,
+            #[cfg(feature = "webhooks")]
+            webhooks: notify::Webhooks::default(),
         }
     }
 
@@ -170,7 +213,7 @@ impl Monitor {
     /// [`Inspector::redact`].
     #[must_use]
     pub fn redact(mut self, fields: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.inspector = self.inspector.redact(fields);
+        self.redacted.extend(fields.into_iter().map(Into::into));
         self
     }
 
@@ -190,6 +233,30 @@ impl Monitor {
     #[cfg(feature = "prometheus")]
     pub fn prometheus(mut self, url: &str) -> Result<Self, ServeError> {
         self.prometheus = Some(prometheus::Prometheus::at(url)?);
+        Ok(self)
+    }
+
+    /// Sends a JSON request to a URL when a problem needs attention, and when it has cleared: at most one request a
+    /// minute, which is sent again until its response is a success. Each monitor sends its own. Nothing is sent by a
+    /// [router](Self::router) that is built outside of a Tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`ServeError::Webhook`] if `url` is not an `http` or `https` URL.
+    #[cfg(feature = "webhooks")]
+    pub fn webhook(mut self, url: &str) -> Result<Self, ServeError> {
+        self.webhooks.add_json(url)?;
+        Ok(self)
+    }
+
+    /// Like [`webhook`](Self::webhook), as a text that Slack and compatible chats show.
+    ///
+    /// # Errors
+    ///
+    /// [`ServeError::Webhook`] if `url` is not an `http` or `https` URL.
+    #[cfg(feature = "webhooks")]
+    pub fn slack(mut self, url: &str) -> Result<Self, ServeError> {
+        self.webhooks.add_slack(url)?;
         Ok(self)
     }
 
@@ -213,27 +280,83 @@ impl Monitor {
 
     /// The routes behind the access guard. `local_names_only` rejects requests whose `Host` may belong to someone else.
     fn guarded<S: Clone + Send + Sync + 'static>(&self, local_names_only: bool) -> Router<S> {
+        self.connected(&Arc::new(self.access(local_names_only)), None)
+    }
+
+    fn access(&self, local_names_only: bool) -> Access {
+        let credentials = Arc::clone(&self.credentials);
+        Access::new(credentials, self.read_only, local_names_only)
+    }
+
+    /// The routes as soon as there is a broker.
+    fn connected<S>(&self, access: &Arc<Access>, switcher: Option<&Switcher>) -> Router<S>
+    where
+        S: Clone + Send + Sync + 'static,
+    {
+        let (access, switcher) = (Arc::clone(access), switcher.cloned());
+        match &self.source {
+            Source::Connected(inspector) => {
+                self.routes(Inspector::clone(inspector), access, switcher)
+            }
+            Source::Connecting(connect) => {
+                let monitor = self.clone();
+                let routes = move |inspector| monitor.routes(inspector, access, switcher);
+                connecting::routes(connect.clone(), routes)
+            }
+        }
+    }
+
+    /// The routes of the monitor of a broker.
+    fn routes<S>(
+        &self,
+        inspector: Inspector,
+        access: Arc<Access>,
+        switcher: Option<Switcher>,
+    ) -> Router<S>
+    where
+        S: Clone + Send + Sync + 'static,
+    {
+        let inspector = inspector.redact(&self.redacted);
         let jobs = Arc::new(Jobs::new(self.grace));
         let shared = Arc::new(Shared {
-            live: Live::new(self.inspector.clone()),
+            live: Live::new(inspector.clone()),
             jobs,
-            inspector: self.inspector.clone(),
+            searches: Searches::default(),
+            inspector: inspector.clone(),
             base: self.base.clone(),
+            face: self.face.clone(),
+            access: Arc::clone(&access),
+            switcher,
             #[cfg(feature = "prometheus")]
             prometheus: self.prometheus.clone(),
+            #[cfg(feature = "webhooks")]
+            webhooks: self.webhooks.clone(),
         });
-        let credentials = Arc::clone(&self.credentials);
-        let access = Arc::new(Access::new(credentials, self.read_only, local_names_only));
-        Router::new()
+        #[cfg(feature = "webhooks")]
+        self.webhooks.start(&shared);
+        let pages = Router::new();
+        #[cfg(feature = "webhooks")]
+        let pages = pages.route(
+            "/settings/webhooks/{place}",
+            post(pages::webhooks::send_test),
+        );
+        let pages = pages
             .route("/", get(pages::overview::show))
             .route("/queues/{queue}", get(pages::queue::show))
             .route("/queues/{queue}/act", post(forms::on_queue))
             .route("/queues/{queue}/tasks", post(forms::on_tasks))
+            .route("/queues/{queue}/confirm", get(pages::queue::confirm::show))
             .route(
                 "/queues/{queue}/tasks/{id}",
                 get(pages::task::show).post(forms::on_task),
             )
+            .route("/failures", get(pages::failures::show))
+            .route(
+                "/failures/{cause}",
+                get(pages::failures::one).post(pages::failures::retry),
+            )
             .route("/find", get(pages::find::show))
+            .route("/search", get(pages::search::show).post(pages::search::act))
             .route("/servers", get(pages::servers::show).post(forms::on_server))
             .route(
                 "/schedules",
@@ -241,6 +364,7 @@ impl Monitor {
             )
             .route("/schedules/{entry}", get(pages::schedule::show))
             .route("/charts", get(pages::charts::show))
+            .route("/events", get(pages::events::show))
             .route("/audit", get(pages::audit::show))
             .route("/groups", get(pages::groups::show))
             .route("/jobs/{id}", post(forms::on_job))
@@ -255,14 +379,35 @@ impl Monitor {
             )
             .route("/storage", get(pages::storage::show))
             .route("/live", get(live::stream))
-            .route("/assets/{version}/{name}", get(assets::file))
             .merge(api::router())
             .fallback(pages::not_found)
             .with_state(Arc::clone(&shared))
-            .layer(middleware::from_fn_with_state(shared, pages::render_errors))
+            .layer(middleware::from_fn_with_state(
+                Arc::clone(&shared),
+                pages::render_errors,
+            ))
             .layer(CatchPanicLayer::new())
             .layer(CompressionLayer::new())
-            .layer(middleware::from_fn_with_state(access, access::guard))
+            .layer(middleware::from_fn_with_state(
+                Arc::clone(&access),
+                access::guard,
+            ));
+        let open = Router::new()
+            .route("/login", get(pages::login::show).post(pages::login::log_in))
+            .route("/logout", post(pages::login::log_out))
+            .route("/assets/face/{name}", get(face::style_sheet))
+            .route("/assets/{version}/{name}", get(assets::file))
+            .with_state(Arc::clone(&shared))
+            .layer(middleware::from_fn_with_state(
+                Arc::clone(&shared),
+                pages::render_errors,
+            ))
+            .layer(CompressionLayer::new());
+        pages
+            .merge(open)
+            .layer(middleware::from_fn_with_state(shared, pages::login::offer))
+            .layer(middleware::from_fn_with_state(access, access::protect))
+            .merge(probes::routes(inspector))
             .layer(middleware::map_request(body::within_limit))
     }
 
@@ -276,25 +421,12 @@ impl Monitor {
         &self,
         address: impl ToSocketAddrs + fmt::Display,
     ) -> Result<Endpoint, ServeError> {
-        let is_guarded = self.open || !self.credentials.is_empty();
-        let check = |address: &SocketAddr| match is_guarded || address.ip().is_loopback() {
-            true => Ok(()),
-            false => Err(ServeError::Unguarded { address: *address }),
-        };
-        let router = match self.path.as_str() {
-            "/" => self.guarded(!is_guarded),
-            path => {
-                let page = path.to_owned();
-                let to_page = get(move || std::future::ready(Redirect::to(&page)));
-                let redirects = Router::new().route("/", to_page.clone());
-                let redirects = redirects.route(&format!("{path}/"), to_page);
-                redirects.nest(path, self.guarded(!is_guarded))
-            }
-        };
-        let endpoint = Endpoint::serve(address, check, router).await?;
-        let url = format!("http://{}{}", endpoint.address(), self.path);
-        tracing::info!(%url, "web monitor listening");
-        Ok(endpoint)
+        serving::serve(self, address, self.guarded(!self.is_guarded())).await
+    }
+
+    /// Whether strangers are kept out, or are meant to have access.
+    fn is_guarded(&self) -> bool {
+        self.open || !self.credentials.is_empty()
     }
 }
 

@@ -116,7 +116,7 @@ impl Prometheus {
         })
     }
 
-    /// The lines of a chart over the last `hours` of one queue or of all queues.
+    /// The lines of a chart over the last `span` of one queue or of all queues.
     ///
     /// # Errors
     ///
@@ -125,11 +125,12 @@ impl Prometheus {
         &self,
         panel: &Panel,
         queue: Option<&str>,
-        hours: u64,
+        span: Duration,
         now: Timestamp,
     ) -> Result<Vec<Line>, String> {
-        let (span, end) = (hours * 3_600, now.as_millis() / 1_000);
-        let step = span / POINTS;
+        let (span, end) = (span.as_secs(), now.as_millis() / 1_000);
+        // A step that is shorter than the scrape interval has no values.
+        let step = (span / POINTS).max(15);
         let query = panel.query(queue, step);
         let start = end.saturating_sub(span);
         let response = self.query_range(&query, start, end, step).await;

@@ -28,6 +28,15 @@ pub(super) fn duration(duration: Duration) -> String {
     parts.join(" ")
 }
 
+/// A measured time, in microseconds below a millisecond.
+pub(super) fn time(time: Duration) -> String {
+    match time.as_micros() {
+        0 => "0".into(),
+        micros @ 1..1_000 => format!("{micros}µs"),
+        _ => duration(time),
+    }
+}
+
 /// A number with thousands separated by narrow spaces.
 pub(super) fn number(number: u64) -> String {
     let digits = number.to_string();

@@ -81,7 +81,7 @@ pub(super) fn version_of_attention(concerns: &[Concern], now: Timestamp) -> Stri
 
 /// Changes when a job appears or disappears.
 pub(super) fn version_of_jobs(jobs: &[Arc<Job>]) -> String {
-    version(jobs.iter().map(|job| job.id).collect::<Vec<_>>())
+    version(jobs.iter().map(|job| &job.id).collect::<Vec<_>>())
 }
 
 /// Changes with the displayed payload.

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{browser::Browser, system::System};
 
 /// The axe script that `scripts/test` installs.
-fn axe() -> String {
+pub(crate) fn axe() -> String {
     let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/lib");
     let versions = std::fs::read_dir(&tools).into_iter().flatten().flatten();
     let file = |version: PathBuf| version.join("site-packages/axe_core_python/axe.min.js");
@@ -24,7 +24,7 @@ fn axe() -> String {
 }
 
 /// The serious and critical violations on the open page.
-async fn faults(browser: &Browser, axe: &str) -> Vec<String> {
+pub(crate) async fn faults(browser: &Browser, axe: &str) -> Vec<String> {
     browser
         .client
         .execute(axe, vec![])

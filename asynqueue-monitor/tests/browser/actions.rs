@@ -14,6 +14,16 @@ async fn select(browser: &Browser, ids: &[&str]) {
     }
 }
 
+/// Presses the button of an action on all matching tasks, and confirms their number.
+async fn change_all(browser: &Browser, action: &str) {
+    browser
+        .click(&format!("form.tasks button[value={action}]"))
+        .await;
+    let confirm = format!("main > form.actions button[value={action}]");
+    browser.until_has(&confirm).await;
+    browser.click(&confirm).await;
+}
+
 async fn is_paused(system: &System, queue: &str) -> bool {
     let info = system.inspector.queue(&queue.into()).await;
     info.expect("read").stats.paused
@@ -107,7 +117,15 @@ async fn all_matching_tasks_are_changed_and_no_others() {
         .open(&system.url("/queues/billing?state=archived&filter=id%3Drefused-3"))
         .await;
     browser.click(all).await;
-    browser.click_and_confirm("button[value=retry]").await;
+    browser.click("button[value=retry]").await;
+    browser.until_has("main > form.actions").await;
+    assert!(
+        browser
+            .text("main")
+            .await
+            .contains("1 archived task matches.")
+    );
+    browser.click("button[value=retry]").await;
     system
         .until_is("billing", "refused-3", TaskState::Pending)
         .await;
@@ -117,15 +135,13 @@ async fn all_matching_tasks_are_changed_and_no_others() {
         .open(&system.url("/queues/backlog?state=pending"))
         .await;
     browser.click(all).await;
-    browser.click_and_confirm("button[value=archive]").await;
+    change_all(&browser, "archive").await;
     system.until("backlog", TaskState::Archived, 120).await;
     browser
         .open(&system.url("/queues/backlog?state=archived"))
         .await;
     browser.click(all).await;
-    browser
-        .click_and_confirm("form.tasks button[value=delete]")
-        .await;
+    change_all(&browser, "delete").await;
     system.until("backlog", TaskState::Archived, 0).await;
 }
 
@@ -318,7 +334,7 @@ async fn a_job_can_be_stopped_on_any_page() {
         .open(&system.url("/queues/backlog?state=pending"))
         .await;
     browser.click("select[name=which] option[value=all]").await;
-    browser.click_and_confirm("button[value=archive]").await;
+    change_all(&browser, "archive").await;
     browser.until_has("#jobs button").await;
     browser.click("nav a[href='/servers']").await;
     browser.click("#jobs button").await;
@@ -336,7 +352,7 @@ async fn a_failed_job_does_not_look_like_success() {
         .open(&system.url("/queues/backlog?state=pending"))
         .await;
     browser.click("select[name=which] option[value=all]").await;
-    browser.click_and_confirm("button[value=archive]").await;
+    change_all(&browser, "archive").await;
     browser.until_has("#jobs form:not(.error) button").await;
     system.redis().kill();
     let jobs = system.url("/api/jobs");
@@ -350,4 +366,21 @@ async fn a_failed_job_does_not_look_like_success() {
     assert!(browser.text("#jobs form.error").await.contains("failed: "));
     browser.open(&system.url("/servers")).await;
     assert!(browser.has("#jobs form.error").await);
+}
+
+/// The number of tasks is shown before anything changes.
+#[tokio::test]
+async fn all_matching_tasks_are_counted_and_changed_without_script() {
+    let (system, browser) = tokio::join!(System::start(), Browser::without_script());
+    let page = "/queues/backlog?state=pending&filter=payload~%22customer%201%22";
+    browser.open(&system.url(page)).await;
+    browser.click("select[name=which] option[value=all]").await;
+    browser.click("form.tasks button[value=archive]").await;
+    browser.until_has("main > form.actions").await;
+    let text = browser.text("main").await;
+    assert!(text.contains("31 pending tasks match."), "{text}");
+    assert_eq!(browser.text("main button").await, "Archive 31 tasks");
+    assert_eq!(system.count("backlog", TaskState::Archived).await, 0);
+    browser.click("main button").await;
+    system.until("backlog", TaskState::Archived, 31).await;
 }

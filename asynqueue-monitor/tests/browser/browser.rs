@@ -15,19 +15,33 @@ pub(crate) struct Browser {
 
 impl Browser {
     pub(crate) async fn start() -> Self {
-        Self::with(json!({})).await
+        Self::with(json!({}), &[]).await
+    }
+
+    /// A browser that reaches this machine under a host name.
+    pub(crate) async fn at(host: &str) -> Self {
+        let rule = format!("--host-resolver-rules=MAP {host} 127.0.0.1");
+        Self::with(json!({}), &[&rule]).await
     }
 
     /// A browser with JavaScript disabled.
     pub(crate) async fn without_script() -> Self {
-        Self::with(json!({ "profile.managed_default_content_settings.javascript": 2 })).await
+        let preferences = json!({ "profile.managed_default_content_settings.javascript": 2 });
+        Self::with(preferences, &[]).await
     }
 
-    async fn with(preferences: Value) -> Self {
+    async fn with(preferences: Value, more: &[&str]) -> Self {
         let driver = Chromedriver::start().await;
+        let mut args = vec![
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-dev-shm-usage",
+            "--window-size=1280,800",
+        ];
+        args.extend(more);
         let capabilities = json!({
             "goog:chromeOptions": {
-                "args": ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1280,800"],
+                "args": args,
                 "prefs": preferences,
             },
             "goog:loggingPrefs": { "browser": "ALL" },

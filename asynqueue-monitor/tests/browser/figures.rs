@@ -56,7 +56,7 @@ async fn figures_of_a_million_tasks() {
         "/queues/tenant-001?state=pending&filter=payload~user-1999@",
         "/queues/tenant-004?state=scheduled",
         "/charts",
-        "/charts?span=quarter",
+        "/charts?span=90d",
         "/servers",
     ] {
         let url = format!("http://{}{path}", endpoint.address());

@@ -11,11 +11,11 @@ use super::{
 /// A name that a browser cannot break at spaces or hyphens.
 const LONG: &str = "notifications.transactional.eu_central_1.high_priority.version_2";
 
-const DESKTOP: (u32, u32) = (1440, 900);
-const PHONE: (u32, u32) = (390, 844);
+pub(crate) const DESKTOP: (u32, u32) = (1440, 900);
+pub(crate) const PHONE: (u32, u32) = (390, 844);
 
 impl Browser {
-    async fn resize(&self, (width, height): (u32, u32)) {
+    pub(crate) async fn resize(&self, (width, height): (u32, u32)) {
         let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500 });
         self.devtools("Emulation.setDeviceMetricsOverride", size)
             .await;

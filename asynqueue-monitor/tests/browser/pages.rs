@@ -91,6 +91,8 @@ async fn untrusted_text_is_never_executed() {
         format!("/queues/{name}/tasks/{name}"),
         format!("/?did={name}"),
         format!("/find?id={name}"),
+        format!("/search?q=%22{name}%22"),
+        "/search?q=hacked".to_owned(),
         format!("/queues/billing?filter={name}"),
     ] {
         browser.open(&system.url(&page)).await;

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use asynqueue_core::{
     broker::{HourStats, SharedBroker, TaskInfo},
+    failure::Fingerprint,
     inspector::Inspector,
     process::{Context, Payload, TaskError},
     producer::Producer,
     scheduler::{Entry, Scheduler, SchedulerHandle, Timetable},
     server::{Server, ServerHandle},
-    task::{TaskId, TaskRef, TaskState},
+    task::{FailureKind, TaskId, TaskRef, TaskState},
 };
 use asynqueue_macros::Task;
 use asynqueue_monitor::{Endpoint, Monitor};
@@ -85,6 +86,8 @@ pub(crate) struct System {
     pub(crate) producer: Producer,
     pub(crate) endpoint: Endpoint,
     path: String,
+    /// The host name in URLs, in place of the address.
+    pub(crate) host: Option<&'static str>,
     _server: ServerHandle,
     _scheduler: SchedulerHandle,
     // Last, so that it is dropped last.
@@ -137,6 +140,7 @@ impl System {
             producer,
             endpoint,
             path: monitor.served_path().trim_end_matches('/').to_owned(),
+            host: None,
             _server: server,
             _scheduler: scheduler,
             storage,
@@ -176,7 +180,11 @@ impl System {
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
-        format!("http://{}{}{path}", self.endpoint.address(), self.path)
+        let address = self.endpoint.address();
+        match self.host {
+            Some(host) => format!("http://{host}:{}{}{path}", address.port(), self.path),
+            None => format!("http://{address}{}{path}", self.path),
+        }
     }
 
     /// Every page, in all states that change its content.
@@ -184,7 +192,10 @@ impl System {
         let paths = [
             "",
             "/charts",
-            "/charts?span=week&queue=billing",
+            "/charts?span=7d&queue=billing",
+            "/charts?span=15m",
+            "/events",
+            "/events?event=email:send&span=15m",
             "/settings",
             "/groups",
             "/nowhere",
@@ -202,6 +213,8 @@ impl System {
             "/queues/billing?state=completed",
             "/queues/backlog?state=pending",
             "/queues/billing?state=archived&filter=nonsense",
+            "/queues/backlog?state=pending&columns=header.tenant,header.request-id&by=tenant",
+            "/queues/backlog/confirm?state=pending&do=archive&filter=payload~customer",
             "/queues/reports?state=active",
             "/queues/news?state=aggregating",
             "/queues/empty",
@@ -209,8 +222,20 @@ impl System {
             "/queues/billing/tasks/sent-1",
             "/queues/reports/tasks/report-1",
             "/find?id=nobody",
+            "/search",
+            "/search?q=eror~x",
+            "/search?q=email:",
+            "/failures",
         ];
-        paths.iter().map(|path| self.url(path)).collect()
+        let mut pages: Vec<_> = paths.iter().map(|path| self.url(path)).collect();
+        pages.push(self.cause("550 no such mailbox"));
+        pages
+    }
+
+    /// The page of a cause.
+    pub(crate) fn cause(&self, message: &str) -> String {
+        let cause = Fingerprint::of("email:send", FailureKind::Error, message);
+        self.url(&format!("/failures/{cause}"))
     }
 
     pub(crate) async fn count(&self, queue: &str, state: TaskState) -> u64 {
@@ -324,7 +349,11 @@ async fn wait_behind(producer: &Producer) {
     let backlog = (0..120).map(|n| Email {
         to: format!("customer {n}"),
     });
-    let many = producer.enqueue_many_with(backlog, |_, call| call.queue("backlog"));
+    let many = producer.enqueue_many_with(backlog, |_, call| {
+        call.queue("backlog")
+            .header("tenant", "acme")
+            .header("request-id", HOSTILE)
+    });
     assert!(many.await.iter().all(Result::is_ok));
     for n in 1..=4 {
         let email = Email { to: "ada".into() };

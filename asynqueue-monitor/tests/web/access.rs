@@ -58,7 +58,7 @@ async fn requests_without_the_password_are_rejected() {
         .get(site.url("/"))
         .basic_auth("ada", Some("secret"));
     assert_eq!(request.send().await.expect("a response").status(), 200);
-    for path in ["/assets/any/style.css", "/live", "/nowhere"] {
+    for path in ["/live", "/nowhere", "/api/queues", "/assets"] {
         assert_eq!(site.get(path).await.0, 401, "{path}");
     }
 }
@@ -495,7 +495,19 @@ async fn each_change_is_written_to_the_audit_log_with_its_user() {
     post("/queues/mail/tasks", form).await;
     post("/queues/mail/tasks", "state=archived&which=all&do=delete").await;
     site.until(TaskState::Archived, 0).await;
-    post("/jobs/1", "").await;
+    let jobs = site
+        .client
+        .get(site.url("/api/jobs"))
+        .basic_auth("ada", Some("secret"));
+    let jobs = jobs
+        .send()
+        .await
+        .expect("a response")
+        .json::<serde_json::Value>();
+    let jobs = jobs.await.expect("JSON");
+    let job = jobs[0]["id"].as_str().expect("an id");
+    let on_job = format!("on=\"job {job}\"");
+    post(&format!("/jobs/{job}"), "").await;
     post("/api/queues/mail/resume", "").await;
     let _server = site.serve("worker-1").await;
     post("/servers", "do=quiet&server=worker-1").await;
@@ -510,11 +522,11 @@ async fn each_change_is_written_to_the_audit_log_with_its_user() {
         ["action=\"pause\" on=\"mail\"", "Queue mail paused."],
         ["action=\"archive\" on=\"mail\"", "1 task archived."],
         [
-            "action=\"start\" on=\"job 1\"",
+            &format!("action=\"start\" {on_job}"),
             "Deleting all archived tasks",
         ],
         ["job ended", "2 tasks deleted"],
-        ["action=\"stop\" on=\"job 1\"", ""],
+        [&format!("action=\"stop\" {on_job}"), ""],
         ["action=\"resume\" on=\"mail\"", "resumed"],
         ["action=\"quiet\" on=\"worker-1\"", "worker-1 stops leasing"],
         ["action=\"resume\" on=\"worker-1\"", "resume requested"],

@@ -136,6 +136,46 @@ async fn all_matching_tasks_are_changed_and_no_others() {
     site.until(TaskState::Archived, 0).await;
 }
 
+/// A list sends `ask`. The page that follows has the number of tasks, and changes nothing.
+#[tokio::test]
+async fn an_action_on_all_matching_tasks_shows_their_number_first() {
+    let site = Site::new().await;
+    site.enqueue(10_499).await;
+    let ask = async |form: &str| {
+        let (status, to) = site.post("/queues/mail/tasks", form).await;
+        assert_eq!(status, 303, "{to}");
+        site.page(&to).await
+    };
+    let page = ask("state=archived&which=all&do=delete&ask=1&filter=error~mailbox").await;
+    assert!(page.contains("1 archived task matches."), "{page}");
+    assert!(page.contains("Delete 1 task<"), "{page}");
+    let page = ask("state=archived&which=all&do=retry&ask=1&filter=error~timeout").await;
+    assert!(page.contains("No archived tasks match."), "{page}");
+    assert!(!page.contains("name=\"do\""), "{page}");
+    let page = ask("state=pending&which=all&do=move&to=other&ask=1").await;
+    assert!(
+        page.contains("10\u{202f}500 pending tasks match."),
+        "{page}"
+    );
+    assert!(page.contains("Destination: <b>other</b>"), "{page}");
+    let page = ask("state=pending&which=all&do=archive&ask=1&filter=event%3Demail:send").await;
+    let bound = "At least 10\u{202f}000 pending tasks match: 10\u{202f}000 of the first 10\u{202f}000. All 10\u{202f}500";
+    assert!(page.contains(bound), "{page}");
+    let counts = site
+        .read("/api/queues/mail/count?state=pending&filter=event%3Demail:send")
+        .await;
+    let expected = serde_json::json!({ "found": 10_000, "scanned": 10_000, "total": 10_500, "complete": false });
+    assert_eq!(counts, expected);
+    assert_eq!(site.count(TaskState::Archived).await, 1);
+    let (status, why) = site
+        .get("/queues/mail/confirm?state=pending&do=retry")
+        .await;
+    assert!(
+        status == 400 && why.contains("does not apply to pending tasks"),
+        "{why}"
+    );
+}
+
 #[tokio::test]
 async fn a_payload_is_edited_in_its_own_codec() {
     let site = Site::new().await;
@@ -202,11 +242,13 @@ async fn a_deletion_is_undone_before_it_starts() {
     );
     // Without script, the page reloads by itself.
     assert!(page.contains("http-equiv=\"refresh\""), "{page}");
-    let (status, to) = site.post("/jobs/1", "").await;
+    let (_, action) = page.split_once("action=\"/jobs/").expect("a form");
+    let (job, _) = action.split_once('"').expect("its end");
+    let (status, to) = site.post(&format!("/jobs/{job}"), "").await;
     assert_eq!(status, 303, "{to}");
     site.until_says(&to, "undone. No tasks changed.").await;
     assert_eq!(site.count(TaskState::Archived).await, 1);
-    let (status, page) = site.post("/jobs/2", "").await;
+    let (status, page) = site.post(&format!("/jobs/{job}9"), "").await;
     assert_eq!(status, 404, "{page}");
 }
 

@@ -159,6 +159,20 @@ async fn each_action_of_the_api_changes_the_broker() {
     assert_eq!((status, &place["queue"]), (201, &json!("mail")), "{place}");
     let again = site.task(place["id"].as_str().expect("an id")).await;
     assert_eq!(site.inspector.payload(&again), body["payload"]);
+    let path = format!(
+        "/queues/mail/tasks/{}",
+        place["id"].as_str().expect("an id")
+    );
+    assert_eq!(
+        site.read(&format!("/api{path}")).await["copy_of"],
+        "completed"
+    );
+    let page = site.page(&path).await;
+    let key = "keeps the idempotency key <code>completed</code>";
+    assert!(
+        page.contains("<dt>Copy of</dt>") && page.contains(key),
+        "{page}"
+    );
     site.act(json!({ "action": "delete", "ids": ["completed"] }))
         .await;
     assert_eq!(site.count(TaskState::Completed).await, 0);

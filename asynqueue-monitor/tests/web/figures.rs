@@ -89,7 +89,7 @@ async fn the_overview_counts_tasks_in_groups() {
 #[tokio::test]
 async fn thousands_are_separated_on_every_page() {
     let site = Site::new().await;
-    site.enqueue(3_000).await;
+    site.enqueue(20_500).await;
     let now = site.broker.now();
     let mut server = ServerInfo::new("worker-7", now);
     server.queues = vec![("mail".into(), 1)];
@@ -98,11 +98,11 @@ async fn thousands_are_separated_on_every_page() {
     site.broker.beat(server, hour).await.expect("stored");
     let inspector = Inspector::new(site.broker.clone());
     let queue = inspector.queue(&"mail".into()).await.expect("read");
-    assert_eq!(queue.stats.count(TaskState::Pending), 3_001);
+    assert_eq!(queue.stats.count(TaskState::Pending), 20_501);
     for (path, expected) in [
         (
             "/queues/mail?state=pending&filter=id%3Dnobody",
-            "None of these 1\u{202f}000 tasks",
+            "None of these 20\u{202f}000 tasks",
         ),
         ("/", "data-total=\"slots\">2\u{202f}400<"),
         ("/", "data-total=\"busy\">1\u{202f}200<"),
@@ -111,5 +111,22 @@ async fn thousands_are_separated_on_every_page() {
     ] {
         let page = site.page(path).await;
         assert!(page.contains(expected), "{path}: {expected}: {page}");
+    }
+}
+
+/// Charts follow the zone of the viewer, and these figures do not.
+#[tokio::test]
+async fn figures_of_a_day_name_its_zone() {
+    let site = Site::new().await;
+    for path in ["/", "/queues/mail"] {
+        let page = site.client.get(site.url(path));
+        let page = page
+            .header("cookie", "asynqueue=system|Asia/Tokyo|1")
+            .send()
+            .await;
+        let page = page.expect("a response").text().await.expect("text");
+        let days = page.to_lowercase().matches("today").count();
+        let zoned = page.to_lowercase().matches("today (utc)").count();
+        assert!(days > 0 && days == zoned, "{path}: {days} {zoned}");
     }
 }

@@ -8,9 +8,40 @@ use asynqueue_core::{
 };
 use asynqueue_test_servers::eventually;
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::site::Site;
+
+fn id_of(job: &Value) -> &str {
+    job["id"].as_str().expect("text")
+}
+
+/// Behind a balancer, the request may reach another process than the page that it comes from.
+#[tokio::test]
+async fn a_job_of_another_process_is_refused_with_the_name_of_the_process() {
+    let site = Site::of(|monitor| monitor.grace(Duration::from_secs(3600))).await;
+    let order = json!({ "action": "delete", "state": "archived" });
+    let start = || site.request(Method::POST, "/api/queues/mail/jobs", Some(order.clone()));
+    let (_, mine) = start().await;
+    let (process, number) = id_of(&mine).rsplit_once('-').expect("a number");
+    let other = format!("web-2-4711-9f3c-{number}");
+    let (status, why) = site
+        .request(Method::DELETE, &format!("/api/jobs/{other}"), None)
+        .await;
+    assert_eq!(status, 404);
+    let why = why["error"].as_str().expect("text");
+    let expected = format!(
+        "job `{other}` belongs to the monitor process `web-2-4711-9f3c`, and this is `{process}`: "
+    );
+    assert!(why.starts_with(&expected), "{why}");
+    let (status, page) = site.post(&format!("/jobs/{other}"), "").await;
+    assert!(status == 404 && page.contains("web-2-4711-9f3c"), "{page}");
+    assert_eq!(site.read("/api/jobs").await[0]["ended"], false);
+    // Two monitors of one process do not share ids either.
+    let beside = Site::new().await;
+    let (status, _) = beside.post(&format!("/jobs/{}", id_of(&mine)), "").await;
+    assert_eq!(status, 404);
+}
 
 #[tokio::test]
 async fn jobs_are_started_and_undone_by_the_api() {
@@ -19,7 +50,7 @@ async fn jobs_are_started_and_undone_by_the_api() {
     let path = "/api/queues/mail/jobs";
     let (status, job) = site.request(Method::POST, path, Some(order)).await;
     assert_eq!((status, &job["ended"]), (202, &json!(false)), "{job}");
-    let path = format!("/api/jobs/{}", job["id"]);
+    let path = format!("/api/jobs/{}", id_of(&job));
     assert_eq!(site.request(Method::DELETE, &path, None).await.0, 202);
     let ended = async || site.read("/api/jobs").await[0]["ended"] == true;
     eventually("it has ended", ended).await;
@@ -38,7 +69,7 @@ async fn a_job_starts_only_if_its_action_applies_to_the_state() {
             let (status, body) = site.request(Method::POST, path, Some(order)).await;
             if kind.applies_to(target) {
                 assert_eq!(status, 202, "{kind} of {state}: {body}");
-                let job = format!("/api/jobs/{}", body["id"]);
+                let job = format!("/api/jobs/{}", id_of(&body));
                 site.request(Method::DELETE, &job, None).await;
                 let ended = async || site.read("/api/jobs").await[0]["ended"] == true;
                 eventually("it has ended", ended).await;

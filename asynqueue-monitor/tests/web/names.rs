@@ -25,7 +25,7 @@ async fn the_api_refuses_an_unknown_queue_with_the_nearest_name() {
         for method in methods.as_object().expect("methods").keys() {
             let method: Method = method.to_uppercase().parse().expect("a method");
             let (query, body) = match path.rsplit('/').next() {
-                Some("tasks") => ("?state=archived", None),
+                Some("tasks" | "count" | "headers") => ("?state=archived", None),
                 Some("actions") => ("", Some(json!({ "action": "delete", "ids": ["archived"] }))),
                 Some("jobs") => ("", Some(json!({ "action": "delete", "state": "archived" }))),
                 Some("again") => ("", Some(json!({}))),
@@ -48,6 +48,7 @@ async fn pages_and_forms_refuse_an_unknown_queue_with_the_nearest_name() {
     for path in [
         "/queues/male",
         "/queues/male?state=archived",
+        "/queues/male/confirm?state=archived&do=delete",
         "/queues/male/tasks/archived",
         "/charts?queue=male",
     ] {

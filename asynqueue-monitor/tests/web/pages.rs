@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use asynqueue_core::{
     broker::{Keep, ServerInfo, all_of},
+    producer::Producer,
     scheduler::Entry,
     task::Timestamp,
 };
@@ -31,11 +32,11 @@ async fn every_page_exists_and_shows_its_subject() {
             "Attempts in the last 24 hours: 1 succeeded, 2 failed",
         ),
         (
-            "/charts?span=week&queue=mail",
+            "/charts?span=7d&queue=mail",
             "Attempts in the last 7 days: 1 succeeded",
         ),
         (
-            "/charts?span=quarter",
+            "/charts?span=90d",
             "Attempts in the last 90 days: 1 succeeded",
         ),
         ("/settings", "Europe/Berlin"),
@@ -430,4 +431,32 @@ async fn a_lost_server_needs_attention_and_does_not_count_as_running() {
     assert!(page.contains("data-total=\"slots\">0<"), "{page}");
     let servers = site.page("/servers").await;
     assert!(servers.contains(">lost<"), "{servers}");
+}
+
+/// Of the many frames of a panic, a reader needs those of the program.
+#[tokio::test]
+async fn a_backtrace_starts_with_the_frames_of_the_program() {
+    let site = Site::new().await;
+    let server = site.serve("worker-1").await;
+    let producer = Producer::new(site.broker.clone());
+    let email = Email {
+        to: "panics".into(),
+    };
+    let task = producer.enqueue(email).queue("other").id("broken");
+    task.await.expect("accepted");
+    let path = "/queues/other/tasks/broken";
+    site.until_says(path, "class=\"frames\"").await;
+    let page = site.page(path).await;
+    let (_, own) = page.split_once("<pre class=\"frames\">").expect("frames");
+    let (own, rest) = own.split_once("</pre>").expect("its end");
+    assert!(own.contains("web::site::send"), "{own}");
+    assert!(
+        !own.contains("core::panicking") && !own.contains("asynqueue_core::"),
+        "{own}"
+    );
+    assert!(
+        rest.contains("core::panicking") && rest.contains("<b>"),
+        "{rest}"
+    );
+    server.shutdown().await.expect("stopped");
 }

@@ -21,7 +21,7 @@ async fn charts_show_series_from_prometheus() {
     let endpoint = monitor.serve("127.0.0.1:0").await.expect("served");
     let site = Site { endpoint, ..site };
     site.until_says("/charts", "archived: 1").await;
-    site.until_says("/charts?queue=mail&span=week", "retry: 1")
+    site.until_says("/charts?queue=mail&span=7d", "retry: 1")
         .await;
     // A queue that has had no task.
     let _server = site.serve("worker-1").await;

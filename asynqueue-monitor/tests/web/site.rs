@@ -27,6 +27,7 @@ pub(crate) struct Email {
 async fn send(email: Payload<Email>, _: Context) -> Result<(), TaskError> {
     match email.to.as_str() {
         "fails" => Err(TaskError::skip_retry("no <b>such</b> mailbox")),
+        "panics" => panic!("a bug"),
         "waits" => Err(TaskError::retry_after(AN_HOUR, "busy")),
         _ => Ok(()),
     }
@@ -43,12 +44,21 @@ impl Site {
     pub(crate) async fn of(monitor: impl FnOnce(Monitor) -> Monitor) -> Self {
         let broker = MemoryBroker::new();
         fill(&broker).await;
+        Self::with(broker.into(), monitor).await
+    }
+
+    /// The monitor of a broker as it is.
+    pub(crate) async fn on(broker: SharedBroker) -> Self {
+        Self::with(broker, |monitor| monitor).await
+    }
+
+    async fn with(broker: SharedBroker, monitor: impl FnOnce(Monitor) -> Monitor) -> Self {
         let monitor = monitor(Monitor::new(broker.clone()).grace(Duration::ZERO));
         let endpoint = monitor.serve("127.0.0.1:0").await.expect("served");
         let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
         Self {
             inspector: Inspector::new(broker.clone()),
-            broker: broker.into(),
+            broker,
             endpoint,
             client: client.build().expect("a client"),
         }

@@ -87,6 +87,8 @@ async fn a_pause_by_the_api_takes_a_reason() {
         let pause = pauses[0].as_ref().expect("recorded");
         assert_eq!(pause.reason.as_deref(), Some("a test"));
     }
+    let entry = &site.read("/api/schedules").await[0];
+    assert_eq!(entry["pause"]["reason"], "a test", "{entry}");
     let page = site.page("/schedules/digest").await;
     assert!(
         page.contains("by anonymous from 127.0.0.1: a test"),
@@ -229,6 +231,25 @@ async fn the_list_of_active_tasks_shows_since_when_each_runs_and_how_far_it_is()
         "{page}"
     );
     assert!(page.contains("1m ago</time>"), "{page}");
+    assert!(!page.contains("server lost"), "{page}");
+}
+
+/// It has lost the lease, and no longer runs the task.
+#[tokio::test]
+async fn only_the_server_that_holds_the_lease_says_since_when_a_task_runs() {
+    let site = Site::new().await;
+    active(&site, Duration::ZERO).await;
+    site.report("web-1", site.now(), |_| {}).await;
+    let seen = site.now() - Duration::from_secs(60);
+    site.report("web-2", seen, |server| {
+        server.running = vec![running("pending<script>", seen)];
+    })
+    .await;
+    let page = site.page("/queues/mail?state=active").await;
+    assert!(
+        page.contains("data-label=\"Running since\">–</td>"),
+        "{page}"
+    );
     assert!(!page.contains("server lost"), "{page}");
 }
 

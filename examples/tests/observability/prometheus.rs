@@ -150,7 +150,7 @@ async fn prometheus_scrapes_the_example_and_every_panel_has_data() {
         .as_array()
         .expect("rules")
         .clone();
-    assert_eq!(rules.len(), 15);
+    assert_eq!(rules.len(), 17);
     for rule in rules {
         assert_eq!(rule["health"], "ok", "{rule}");
     }

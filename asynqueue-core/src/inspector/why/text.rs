@@ -55,7 +55,9 @@ impl Cause {
             Self::Limit {
                 server, limit, due, ..
             } => limited(server, limit, *due, now),
-            Self::Away { servers } => states(servers),
+            Self::Away { servers } => {
+                format!("servers of this queue are away: {}", states(servers))
+            }
             Self::Pending { tasks, latency } => pending(*tasks, *latency),
             Self::Turn(turn) => in_turn(turn, now),
         }

@@ -209,6 +209,12 @@ fn is_other_hash(password: &str) -> bool {
         })
 }
 
+/// The header that sends a user name and a password. `None` if they contain bytes that no header can have.
+pub(super) fn header(name: &str, password: &str) -> Option<HeaderValue> {
+    let encoded = STANDARD.encode(format!("{name}:{password}"));
+    format!("Basic {encoded}").parse().ok()
+}
+
 /// The user name and password of HTTP Basic authentication.
 fn basic(header: &HeaderValue) -> Option<(String, String)> {
     let (scheme, encoded) = header.to_str().ok()?.split_once(' ')?;

@@ -7,7 +7,8 @@ use utoipa::OpenApi;
 use super::{
     audit,
     error::{ApiError, Error},
-    jobs, outboxes, queues, schedules, system, tasks, why,
+    events, failures, installation, jobs, outboxes, queues, schedules, searches, system, tasks,
+    webhooks, why,
 };
 use crate::web::request::View;
 
@@ -18,6 +19,7 @@ use crate::web::request::View;
         description = "Inspect queues, tasks, servers and schedules, and act on them."
     ),
     paths(
+        installation::get_installation,
         queues::list_queues,
         queues::get_queue,
         queues::delete_queue,
@@ -28,10 +30,15 @@ use crate::web::request::View;
         why::why_queue_waits,
         why::why_task_waits,
         tasks::list_tasks,
+        tasks::count_tasks,
+        tasks::count_headers,
         tasks::get_task,
         tasks::enqueue_again,
         tasks::act_on_tasks,
         tasks::find_tasks,
+        searches::start_search,
+        searches::get_search,
+        searches::stop_search,
         jobs::begin_job,
         jobs::list_jobs,
         jobs::stop_job,
@@ -40,6 +47,11 @@ use crate::web::request::View;
         schedules::pause_schedule,
         schedules::resume_schedule,
         schedules::trigger_schedule,
+        events::list_events,
+        events::event_course,
+        failures::list_failures,
+        failures::get_failure,
+        failures::retry_failure,
         audit::list_changes,
         system::list_concerns,
         system::list_servers,
@@ -47,6 +59,8 @@ use crate::web::request::View;
         system::resume_server,
         system::list_subscriptions,
         system::list_nodes,
+        webhooks::list_webhooks,
+        webhooks::test_webhook,
         outboxes::list_outboxes,
         outboxes::retry_entries,
         outboxes::retry_entry,

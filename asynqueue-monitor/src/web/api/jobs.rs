@@ -41,7 +41,8 @@ pub(super) struct Order {
 /// A bulk change.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Job {
-    id: u64,
+    /// Unique among all processes that serve a monitor.
+    id: String,
     /// The description and progress, in words.
     text: String,
     /// Whether the job has ended.
@@ -53,7 +54,7 @@ pub(super) struct Job {
 impl From<&Arc<jobs::Job>> for Job {
     fn from(job: &Arc<jobs::Job>) -> Self {
         Self {
-            id: job.id,
+            id: job.id.clone(),
             text: job.text(),
             ended: job.has_ended(),
             failed: job.has_failed(),
@@ -84,13 +85,12 @@ pub(super) async fn list_jobs(view: View) -> Json<Vec<Job>> {
 }
 
 /// Undoes a waiting job or stops a running one. An ended job is unchanged.
-#[utoipa::path(delete, path = "/api/jobs/{id}", params(("id" = u64, Path, example = 1)), responses((status = 202, description = "The job is stopping or has ended.", body = Job)))]
+#[utoipa::path(delete, path = "/api/jobs/{id}", params(("id" = String, Path, example = "web-1-4711-9f3c-1")), responses((status = 202, description = "The job is stopping or has ended.", body = Job)))]
 pub(super) async fn stop_job(
     view: View,
-    Path(id): Path<u64>,
+    Path(id): Path<String>,
 ) -> Result<(StatusCode, Json<Job>), ApiError> {
-    let missing = || ApiError::not_found(format!("job {id} does not exist, or ended long ago"));
-    let job = view.shared.jobs.get(id).ok_or_else(missing)?;
+    let job = view.shared.jobs.get(&id).map_err(ApiError::not_found)?;
     job.stop();
     audit(&view, "stop", &format!("job {id}"), &job.text());
     Ok((StatusCode::ACCEPTED, Json(Job::from(&job))))

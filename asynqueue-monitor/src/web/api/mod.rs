@@ -3,13 +3,18 @@
 mod audit;
 mod document;
 mod error;
+mod events;
+mod failures;
+mod installation;
 mod jobs;
 mod outboxes;
 mod queues;
 mod schedules;
+mod searches;
 mod system;
 mod task;
 mod tasks;
+mod webhooks;
 mod why;
 
 use std::{sync::Arc, time::Duration};
@@ -27,6 +32,7 @@ use super::{Shared, show};
 pub(super) fn router() -> Router<Arc<Shared>> {
     Router::new()
         .route("/api/openapi.json", get(document::show))
+        .route("/api/installation", get(installation::get_installation))
         .route("/api/queues", get(queues::list_queues))
         .route(
             "/api/queues/{queue}",
@@ -42,6 +48,8 @@ pub(super) fn router() -> Router<Arc<Shared>> {
             get(why::why_task_waits),
         )
         .route("/api/queues/{queue}/tasks", get(tasks::list_tasks))
+        .route("/api/queues/{queue}/count", get(tasks::count_tasks))
+        .route("/api/queues/{queue}/headers", get(tasks::count_headers))
         .route("/api/queues/{queue}/tasks/{id}", get(tasks::get_task))
         .route(
             "/api/queues/{queue}/tasks/{id}/again",
@@ -51,6 +59,11 @@ pub(super) fn router() -> Router<Arc<Shared>> {
         .route("/api/queues/{queue}/jobs", post(jobs::begin_job))
         .route("/api/jobs", get(jobs::list_jobs))
         .route("/api/jobs/{id}", delete(jobs::stop_job))
+        .route("/api/searches", post(searches::start_search))
+        .route(
+            "/api/searches/{id}",
+            get(searches::get_search).delete(searches::stop_search),
+        )
         .route("/api/audit", get(audit::list_changes))
         .route("/api/find", get(tasks::find_tasks))
         .route("/api/schedules", get(schedules::list_schedules))
@@ -70,6 +83,11 @@ pub(super) fn router() -> Router<Arc<Shared>> {
             "/api/schedules/{entry}/trigger",
             post(schedules::trigger_schedule),
         )
+        .route("/api/events", get(events::list_events))
+        .route("/api/events/{event}", get(events::event_course))
+        .route("/api/failures", get(failures::list_failures))
+        .route("/api/failures/{cause}", get(failures::get_failure))
+        .route("/api/failures/{cause}/retry", post(failures::retry_failure))
         .route("/api/attention", get(system::list_concerns))
         .route("/api/servers", get(system::list_servers))
         .route("/api/servers/{server}/quiet", post(system::quiet_server))
@@ -88,6 +106,8 @@ pub(super) fn router() -> Router<Arc<Shared>> {
             "/api/outboxes/{outbox}/entries/{entry}/retry",
             post(outboxes::retry_entry),
         )
+        .route("/api/webhooks", get(webhooks::list_webhooks))
+        .route("/api/webhooks/{place}/test", post(webhooks::test_webhook))
         .route("/api/nodes", get(system::list_nodes))
         .route("/api", any(not_found))
         .route("/api/{*rest}", any(not_found))

@@ -1,7 +1,7 @@
 //! Schedule entries.
 
 use asynqueue_core::{
-    broker::{FireOutcome, ScheduleEntry, ScheduleEvent},
+    broker::{FireOutcome, Pausable, Pause, ScheduleEntry, ScheduleEvent},
     inspector::ActionKind,
     scheduler::ScheduleError,
     task::Name,
@@ -14,6 +14,7 @@ use super::{
     error::{ApiError, Path, Query},
     queues::PauseReason,
     time,
+    why::PauseRecord,
 };
 use crate::web::{changes::audit, request::View};
 
@@ -28,12 +29,14 @@ pub(super) struct Entry {
     /// The next tick. Null if there is none.
     next: Option<String>,
     paused: bool,
+    /// Who paused the entry. Null if it is not paused, or that was not recorded.
+    pause: Option<PauseRecord>,
     /// Where the entry is defined: `code`, `runtime`, or `file:` with the path of the schedule file.
     source: String,
 }
 
-impl From<ScheduleEntry> for Entry {
-    fn from(entry: ScheduleEntry) -> Self {
+impl Entry {
+    fn new(entry: ScheduleEntry, pause: Option<Pause>) -> Self {
         Self {
             name: entry.name.to_string(),
             rule: entry.rule,
@@ -41,6 +44,7 @@ impl From<ScheduleEntry> for Entry {
             queue: entry.template.queue.to_string(),
             next: entry.next.map(time),
             paused: entry.paused,
+            pause: pause.map(PauseRecord::from),
             source: entry.source,
         }
     }
@@ -101,7 +105,20 @@ fn twenty() -> usize {
 #[utoipa::path(get, path = "/api/schedules", responses((status = 200, description = "The entries.", body = Vec<Entry>)))]
 pub(super) async fn list_schedules(view: View) -> Result<Json<Vec<Entry>>, ApiError> {
     let entries = view.inspector.schedules().await?;
-    Ok(Json(entries.into_iter().map(Entry::from).collect()))
+    let paused = entries.iter().filter(|entry| entry.paused);
+    let paused: Vec<_> = paused
+        .map(|entry| Pausable::Schedule(entry.name.clone()))
+        .collect();
+    let mut pauses = match paused.is_empty() {
+        true => Vec::new(),
+        false => view.inspector.pauses(&paused).await?,
+    }
+    .into_iter();
+    let entry = |entry: ScheduleEntry| {
+        let pause = entry.paused.then(|| pauses.next()).flatten().flatten();
+        Entry::new(entry, pause)
+    };
+    Ok(Json(entries.into_iter().map(entry).collect()))
 }
 
 /// Returns the outcomes of the recent ticks of an entry, newest first.

@@ -162,27 +162,41 @@ pub(super) struct Node {
 /// A problem that needs attention.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Concern {
-    /// `no_server`, `lost_servers`, `unhandled_event`, `stuck_handlers`, `slow_queue`, `growing_queue`,
-    /// `failing_queue`, `trimmed_archive`, `full_archive` or `stuck_outbox`.
+    /// `failing_cause`, `failing_queue`, `lost_attempts`, `no_server`, `unserved_queue`, `unhandled_event`,
+    /// `paused_queue`, `limited_queue`, `slow_queue`, `growing_queue`, `trimmed_archive`, `full_archive`, `lost_servers`,
+    /// `stuck_handlers` or `stuck_outbox`.
     kind: &'static str,
-    /// The affected queue, if there is one.
+    /// The affected queue, if there is exactly one.
     queue: Option<String>,
+    /// The state of the tasks concerned, if they are in one queue.
+    state: Option<String>,
+    /// A filter that matches exactly the tasks concerned. Empty for all tasks of the queue in this state.
+    filter: Option<String>,
+    /// The cause, if the problem is one of `/api/failures`.
+    cause: Option<String>,
+    /// The number of failures, tasks, servers, handlers or entries concerned.
+    count: u64,
+    /// The page of the monitor where the problem is shown and fixed.
+    page: String,
     /// The message.
     text: String,
 }
 
-/// Lists problems, most severe first. Growing backlogs are detected only while a page of the monitor is open.
+/// Lists the problems of the last 15 minutes, by the number of tasks concerned. Growing backlogs are detected only while a page of the monitor is open.
 #[utoipa::path(get, path = "/api/attention", responses((status = 200, description = "The problems.", body = Vec<Concern>)))]
 pub(super) async fn list_concerns(view: View) -> Result<Json<Vec<Concern>>, ApiError> {
     let snapshot = view.shared.live.now().await?;
-    let slow = view.shared.live.slow(&snapshot).await?;
     let concern = |concern: &attention::Concern| {
-        let queue = concern.queue().map(|(queue, _)| queue);
-        let failure = queue.and_then(|queue| slow.top_failures.get(queue));
+        let tasks = concern.tasks();
         Concern {
-            kind: concern.kind(),
-            queue: queue.map(ToString::to_string),
-            text: concern.text(view.now, failure.map(String::as_str)),
+            kind: concern.kind,
+            queue: concern.queue.as_ref().map(ToString::to_string),
+            state: tasks.map(|(_, state, _)| state.to_string()),
+            filter: tasks.map(|(_, _, filter)| filter.to_string()),
+            cause: concern.cause.map(|cause| cause.to_string()),
+            count: concern.count,
+            page: concern.place.url(&view.links),
+            text: concern.text.clone(),
         }
     };
     Ok(Json(snapshot.concerns.iter().map(concern).collect()))

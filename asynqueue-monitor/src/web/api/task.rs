@@ -34,6 +34,8 @@ pub(super) struct Task {
     deadline: Option<String>,
     group: Option<String>,
     unique_key: Option<String>,
+    /// The task that this one is a copy of. Its ID is the idempotency key of both.
+    copy_of: Option<String>,
     /// The codec of the payload.
     codec: String,
     /// The payload as JSON with any codec. Fields may be redacted.
@@ -106,6 +108,7 @@ impl Task {
             deadline: envelope.deadline.map(time),
             group: options.group.as_ref().map(ToString::to_string),
             unique_key: view.inspector.unique_key(info).map(str::to_owned),
+            copy_of: envelope.origin().map(ToString::to_string),
             codec: envelope.codec.to_string(),
             payload: view.inspector.payload(info),
             result: view.inspector.result(info),

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::web::{
     changes::{MOST, action, audit, done, enqueue_copy},
+    reading::queue::{COUNTED, TALLIED},
     request::View,
 };
 
@@ -150,6 +151,111 @@ pub(super) async fn list_tasks(
         tasks: tasks.collect(),
         next: listing.next.map(|cursor| cursor.0),
         scanned: listing.scanned,
+    }))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct CountParams {
+    #[param(inline)]
+    state: State,
+    /// Terms such as `event=email:*`. Without terms, all tasks match.
+    #[serde(default)]
+    filter: String,
+}
+
+/// The number of tasks that match.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Count {
+    /// How many of the scanned tasks match.
+    found: u64,
+    /// How many tasks were scanned: about 10,000 at most.
+    scanned: u64,
+    /// How many tasks the queue has in the state.
+    total: u64,
+    /// Whether `found` counts all tasks. Otherwise more may match.
+    complete: bool,
+}
+
+/// Counts the matching tasks of a queue in one state, for example before a job changes them.
+#[utoipa::path(get, path = "/api/queues/{queue}/count", params(("queue" = String, Path, example = "mail"), CountParams), responses((status = 200, description = "The count.", body = Count)))]
+pub(super) async fn count_tasks(
+    view: View,
+    Path(queue): Path<String>,
+    Query(params): Query<CountParams>,
+) -> Result<Json<Count>, ApiError> {
+    let filter: Filter = params.filter.parse()?;
+    let (queue, state) = (view.known_queue(&queue).await?, params.state.into());
+    let counted = view
+        .inspector
+        .count(&queue, state, &filter, COUNTED)
+        .await?;
+    Ok(Json(Count {
+        found: counted.found,
+        scanned: counted.scanned,
+        total: counted.total,
+        complete: counted.is_complete,
+    }))
+}
+
+/// The headers of the first tasks of a list.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Headers {
+    /// How many of the scanned tasks match.
+    tasks: u64,
+    /// How many tasks were scanned: 1,000 at most.
+    scanned: u64,
+    /// Whether all tasks of the list were scanned.
+    complete: bool,
+    /// The headers, by name.
+    headers: Vec<HeaderUse>,
+}
+
+/// The values of one header.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct HeaderUse {
+    name: String,
+    /// How many tasks have the header.
+    tasks: u64,
+    /// How many different values it has.
+    distinct: u64,
+    /// The 20 most frequent values, most frequent first.
+    values: Vec<HeaderValue>,
+}
+
+/// A value of a header.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct HeaderValue {
+    value: String,
+    tasks: u64,
+}
+
+/// Counts the values of each header of the matching tasks of a queue in one state, for example to find the customer with
+/// the most tasks.
+#[utoipa::path(get, path = "/api/queues/{queue}/headers", params(("queue" = String, Path, example = "mail"), CountParams), responses((status = 200, description = "The headers.", body = Headers)))]
+pub(super) async fn count_headers(
+    view: View,
+    Path(queue): Path<String>,
+    Query(params): Query<CountParams>,
+) -> Result<Json<Headers>, ApiError> {
+    let filter: Filter = params.filter.parse()?;
+    let (queue, state) = (view.known_queue(&queue).await?, params.state.into());
+    let uses = view
+        .inspector
+        .headers(&queue, state, &filter, TALLIED)
+        .await?;
+    let value = |(value, tasks)| HeaderValue { value, tasks };
+    let headers = uses.headers.into_iter().map(|one| HeaderUse {
+        name: one.name,
+        tasks: one.tasks,
+        distinct: one.distinct,
+        values: one.values.into_iter().map(value).collect(),
+    });
+    Ok(Json(Headers {
+        tasks: uses.tasks,
+        scanned: uses.scanned,
+        complete: uses.is_complete,
+        headers: headers.collect(),
     }))
 }
 

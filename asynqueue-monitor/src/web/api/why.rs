@@ -112,6 +112,29 @@ pub(super) struct Holder {
     id: String,
 }
 
+/// Who paused a queue or a schedule entry, when and why.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct PauseRecord {
+    by: Option<String>,
+    /// The address that it was paused from.
+    from: Option<String>,
+    #[schema(format = DateTime)]
+    since: String,
+    reason: Option<String>,
+}
+
+impl From<Pause> for PauseRecord {
+    fn from(pause: Pause) -> Self {
+        let (by, from) = pause.by.map(|by| (by.name, by.from)).unzip();
+        Self {
+            by,
+            from: from.flatten(),
+            since: time(pause.since),
+            reason: pause.reason,
+        }
+    }
+}
+
 impl From<&Taker> for TakingServer {
     fn from(taker: &Taker) -> Self {
         Self {

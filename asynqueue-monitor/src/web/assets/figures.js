@@ -74,9 +74,16 @@ function connect() {
   source.onerror = () => {
     source.close();
     explain("The monitor is not responding.");
+    isLoggedOut().then((out) => out && explain("You are logged out. Load the page again to log in."));
     again = setTimeout(connect, wait * 1000);
     wait = Math.min(wait * 2, 60);
   };
+}
+
+// The type keeps the monitor from requesting a password in a dialog of the browser.
+async function isLoggedOut() {
+  const response = await fetch(location.href, { method: "HEAD", headers: { accept: "text/html" } }).catch(() => undefined);
+  return response?.status === 401;
 }
 
 window.addEventListener("pagehide", () => source?.close());

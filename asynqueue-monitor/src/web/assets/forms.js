@@ -1,4 +1,4 @@
-// Confirmation of destructive and bulk actions, and selection of tasks.
+// Confirmation of destructive actions, and selection of tasks.
 
 document.addEventListener("submit", (event) => {
   const question = event.submitter && questionOf(event.target, event.submitter);
@@ -7,8 +7,9 @@ document.addEventListener("submit", (event) => {
 
 function questionOf(form, button) {
   if (!form.matches(".tasks")) return button.dataset.confirm;
+  // A page with the number of tasks follows.
+  if (form.elements.which.value === "all") return;
   const action = button.textContent.trim();
-  if (form.elements.which.value === "all") return `${action} all matching tasks, on every page?`;
   const count = selected(form);
   return button.dataset.confirm && `${action} ${count === 1 ? "this task" : `these ${count} tasks`}?`;
 }

@@ -5,7 +5,11 @@ let refreshing = false;
 
 export async function refresh(versions) {
   const isOld = ({ dataset: { fresh, version } }) => versions[fresh] && versions[fresh] !== version;
-  if (refreshing || ![...document.querySelectorAll("[data-fresh]")].some((part) => isOld(part) && !isInUse(part))) return;
+  if ([...document.querySelectorAll("[data-fresh]")].some((part) => isOld(part) && !isInUse(part))) await reload();
+}
+
+export async function reload() {
+  if (refreshing) return;
   refreshing = true;
   try {
     const response = await fetch(location.href);

@@ -1,6 +1,7 @@
 // Live updates and shortcuts. All pages work without JavaScript.
 import "./forms.js";
 import "./keys.js";
+import "./search.js";
 import "./times.js";
 import { follow } from "./figures.js";
 

@@ -20,7 +20,7 @@ macro_rules! files {
 }
 
 /// Name, content type and content of each file.
-const FILES: [(&str, &str, &str); 10] = files! {
+const FILES: [(&str, &str, &str); 11] = files! {
     "style.css": "text/css",
     "main.js": "text/javascript",
     "chart.js": "text/javascript",
@@ -29,6 +29,7 @@ const FILES: [(&str, &str, &str); 10] = files! {
     "forms.js": "text/javascript",
     "fresh.js": "text/javascript",
     "keys.js": "text/javascript",
+    "search.js": "text/javascript",
     "stale.js": "text/javascript",
     "times.js": "text/javascript",
 };

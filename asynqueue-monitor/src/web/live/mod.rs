@@ -4,6 +4,7 @@
 //! viewers, pages are rendered from the last snapshot, and additional data is read once for all viewers of the same
 //! page.
 
+mod failures;
 mod memo;
 mod snapshot;
 mod stream;
@@ -16,14 +17,15 @@ use std::{
 };
 
 use asynqueue_core::{
-    broker::{BrokerError, GroupInfo, HourStats, Page, ServerInfo, TaskInfo},
-    inspector::{AuditEntry, AuditPage, AuditQuery, Filter, Inspector, TaskWait},
-    task::{Name, TaskRef, TaskState},
+    broker::{BrokerError, GroupInfo, HourStats, ServerInfo, TaskInfo},
+    inspector::{AuditEntry, AuditPage, AuditQuery, Inspector, TaskWait},
+    task::{Name, TaskRef},
 };
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use self::{
+    failures::RecentFailures,
     memo::Memo,
     snapshot::{More, Past},
 };
@@ -31,13 +33,11 @@ pub(super) use self::{
     snapshot::{Fleet, Snapshot},
     stream::stream,
 };
-use super::{
-    attention::Concern,
-    reading::{
-        history::{A_DAY, first_hour},
-        queue::{self, Contents},
-        schedules::{self, Schedules},
-    },
+use super::reading::{
+    failures as failures_of_day,
+    history::{A_DAY, first_hour},
+    queue::{self, Contents},
+    schedules::{self, Schedules},
 };
 
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -63,6 +63,8 @@ pub(super) struct Live {
     changed: Arc<Mutex<Option<Instant>>>,
     /// Its reference count is the number of open schedule pages, plus one.
     schedule_viewers: Arc<()>,
+    failures: Arc<RecentFailures>,
+    causes: Memo<(), failures_of_day::Recent>,
     slow: Memo<(), Slow>,
     pub(super) contents: Memo<(Name, queue::Part), Contents>,
     pub(super) tasks: Memo<TaskRef, Option<TaskInfo>>,
@@ -89,8 +91,6 @@ struct Poll {
 pub(super) struct Slow {
     /// The attempts that ended in each hour of the last 24 hours, in all queues.
     pub(super) hours: Vec<HourStats>,
-    /// The most frequent failure of each failing queue, in words.
-    pub(super) top_failures: HashMap<Name, String>,
 }
 
 impl Live {
@@ -101,6 +101,8 @@ impl Live {
             watched: Arc::default(),
             changed: Arc::default(),
             schedule_viewers: Arc::default(),
+            failures: Arc::default(),
+            causes: Memo::default(),
             slow: Memo::default(),
             contents: Memo::default(),
             tasks: Memo::default(),
@@ -116,9 +118,12 @@ impl Live {
     pub(super) async fn now(&self) -> Result<Arc<Snapshot>, BrokerError> {
         match self.last() {
             Some(snapshot) => Ok(snapshot),
-            None => Snapshot::read(&self.inspector, &mut Past::default(), More::default())
-                .await
-                .map(Arc::new),
+            None => {
+                let (mut past, more) = (Past::default(), More::default());
+                Snapshot::read(&self.inspector, &self.failures, &mut past, more)
+                    .await
+                    .map(Arc::new)
+            }
         }
     }
 
@@ -169,6 +174,14 @@ impl Live {
         move || *changed.lock() = Some(Instant::now())
     }
 
+    /// The causes of the failures of the last day, at most [`SLOW_INTERVAL`] old.
+    pub(super) async fn failures(&self) -> Result<Arc<failures_of_day::Recent>, BrokerError> {
+        let now = Instant::now();
+        let not_before = now.checked_sub(SLOW_INTERVAL).unwrap_or(now);
+        let read = failures_of_day::Recent::read(&self.inspector);
+        self.causes.get((), not_before, read).await
+    }
+
     /// Slowly changing data, at most [`SLOW_INTERVAL`] old.
     pub(super) async fn slow(&self, snapshot: &Snapshot) -> Result<Arc<Slow>, BrokerError> {
         let now = Instant::now();
@@ -186,42 +199,8 @@ impl Live {
             .collect();
         let since = first_hour(self.inspector.now(), A_DAY);
         let history = self.inspector.history_since(&names, since).await?;
-        let mut top_failures = HashMap::new();
-        let failing = snapshot
-            .concerns
-            .iter()
-            .filter_map(|concern| match concern {
-                Concern::Failing { queue, .. } => Some(queue),
-                _ => None,
-            });
-        for queue in failing.take(5) {
-            if let Some(failure) = self.top_failure(queue).await? {
-                top_failures.insert(queue.clone(), failure);
-            }
-        }
         let hours = history.into_iter().flatten().collect();
-        Ok(Slow {
-            hours,
-            top_failures,
-        })
-    }
-
-    /// The most frequent event and error message among the recently failed tasks of a queue.
-    async fn top_failure(&self, queue: &Name) -> Result<Option<String>, BrokerError> {
-        let mut counts: HashMap<(Name, String), usize> = HashMap::new();
-        for state in [TaskState::Retry, TaskState::Archived] {
-            let page = Page::first(50);
-            let all = Filter::default();
-            let found = self.inspector.list(queue, state, &all, page).await?;
-            for task in found.tasks {
-                if let Some(failure) = task.envelope.last_failure() {
-                    let why = (task.envelope.event.clone(), failure.message.clone());
-                    *counts.entry(why).or_default() += 1;
-                }
-            }
-        }
-        let most = counts.into_iter().max_by_key(|(_, count)| *count);
-        Ok(most.map(|((event, message), _)| format!("{event}: {message}")))
+        Ok(Slow { hours })
     }
 
     /// All snapshots from now on. The first viewer starts the polling.
@@ -234,6 +213,7 @@ impl Live {
         let (sender, receiver) = watch::channel(Poll::default());
         *snapshots = Some(receiver.clone());
         let (inspector, snapshots) = (self.inspector.clone(), Arc::clone(&self.snapshots));
+        let failures = Arc::clone(&self.failures);
         let (watched, schedule_viewers) = (
             Arc::clone(&self.watched),
             Arc::downgrade(&self.schedule_viewers),
@@ -247,7 +227,7 @@ impl Live {
                     schedules: schedule_viewers.strong_count() > 1,
                 };
                 let started = Instant::now();
-                let read = Snapshot::read(&inspector, &mut past, more).await;
+                let read = Snapshot::read(&inspector, &failures, &mut past, more).await;
                 // A broker that has just recovered is polled without delay, although failed polls take long.
                 let rest = read.as_ref().map_or(INTERVAL, |_| pause(started.elapsed()));
                 sender.send_modify(|poll| match read {

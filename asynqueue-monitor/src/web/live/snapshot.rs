@@ -1,20 +1,20 @@
 //! A snapshot of a broker, and its differences from the previous one.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     time::{Duration, Instant},
 };
 
 use asynqueue_core::{
-    broker::{BrokerError, ServerInfo},
+    broker::{BrokerError, Pausable, Pause, ServerInfo},
     inspector::{Inspector, QueueInfo},
     task::{Name, TaskRef, TaskState, Timestamp},
 };
 use serde_json::{Map, Value, json};
 
-use super::pause;
+use super::{failures::RecentFailures, pause};
 use crate::web::{
-    attention::{Concern, concerns},
+    attention::{Concern, Figures, concerns},
     figures::{TOTALS, total},
     show,
     version::{
@@ -71,16 +71,18 @@ pub(super) struct Past {
 impl Snapshot {
     pub(super) async fn read(
         inspector: &Inspector,
+        failures: &RecentFailures,
         past: &mut Past,
         more: More,
     ) -> Result<Self, BrokerError> {
         let at = Instant::now();
-        let (queues, servers, outboxes) = tokio::join!(
+        let (queues, servers, outboxes, failures) = tokio::try_join!(
             inspector.queues(),
             inspector.servers(),
-            inspector.outboxes()
-        );
-        let (queues, servers, outboxes) = (queues?, servers?, outboxes?);
+            inspector.outboxes(),
+            failures.read(inspector),
+        )?;
+        let pauses = pauses(inspector, &queues).await?;
         let mut tasks = HashMap::new();
         if !more.tasks.is_empty() {
             let found = inspector.tasks(&more.tasks).await?;
@@ -99,7 +101,15 @@ impl Snapshot {
         let last = past.record_ended(&queues);
         past.sample(&queues, at);
         let now = inspector.now();
-        let concerns = concerns(&queues, &servers, &outboxes, past.growing(), now);
+        let concerns = concerns(&Figures {
+            queues: &queues,
+            servers: &servers,
+            outboxes: &outboxes,
+            failures: &failures,
+            pauses: &pauses,
+            growing: &past.growing(),
+            now,
+        });
         let mut common = common(&queues, &servers, now);
         common["versions"]["schedules"] = json!(schedules);
         common["tick"] = json!((took + pause(took)).as_millis() as u64);
@@ -135,6 +145,23 @@ impl Snapshot {
         let found = queues.find(|one| one.name == *queue);
         found.map(version_of_tasks)
     }
+}
+
+/// Who paused the paused queues with pending tasks.
+async fn pauses(
+    inspector: &Inspector,
+    queues: &[QueueInfo],
+) -> Result<BTreeMap<Name, Pause>, BrokerError> {
+    let paused = queues.iter().filter(|queue| queue.stats.paused);
+    let names: Vec<_> = paused.map(|queue| queue.name.clone()).collect();
+    if names.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let of: Vec<_> = names.iter().cloned().map(Pausable::Queue).collect();
+    let found = names.into_iter().zip(inspector.pauses(&of).await?);
+    Ok(found
+        .filter_map(|(queue, pause)| Some((queue, pause?)))
+        .collect())
 }
 
 impl Past {

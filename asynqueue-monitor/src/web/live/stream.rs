@@ -4,6 +4,7 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use asynqueue_core::task::{Name, TaskId, TaskRef};
 use axum::{
+    Extension,
     extract::{Query, State},
     response::sse::{Event, KeepAlive, Sse},
 };
@@ -12,7 +13,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Snapshots, Watched};
-use crate::web::{Shared, version::version_of_jobs};
+use crate::web::{Shared, access::SessionEnd, version::version_of_jobs};
 
 #[derive(Debug, Deserialize)]
 pub(in crate::web) struct Params {
@@ -50,6 +51,7 @@ struct Viewer {
 
 pub(in crate::web) async fn stream(
     State(shared): State<Arc<Shared>>,
+    session: Option<Extension<SessionEnd>>,
     Query(params): Query<Params>,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let id = params.id.and_then(|id| TaskId::new(&id).ok());
@@ -75,6 +77,14 @@ pub(in crate::web) async fn stream(
         let text = viewer.next().await?;
         Some((Ok(Event::default().data(text)), viewer))
     });
+    // Other tabs of a browser that logs out stop too.
+    let logged_out = async {
+        match session {
+            Some(Extension(SessionEnd(end))) => end.cancelled_owned().await,
+            None => std::future::pending().await,
+        }
+    };
+    let events = events.take_until(Box::pin(logged_out));
     Sse::new(events.fuse()).keep_alive(KeepAlive::default())
 }
 

@@ -2,10 +2,14 @@
 
 #[cfg(feature = "prometheus")]
 use std::time::Duration;
-use std::{cmp::Reverse, collections::HashMap};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap},
+};
 
 use asynqueue_core::{
     broker::HourStats,
+    statistics::Span,
     task::{Name, Timestamp},
 };
 use axum::extract::Query;
@@ -13,9 +17,13 @@ use chrono::Timelike;
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use super::each_minute;
+use super::{
+    each_minute,
+    events::{chosen, marks, spans},
+    steps::{Steps, title},
+};
 use crate::web::{
-    chart::{self, Bar},
+    chart::{self, Bar, Mark},
     links::encoded,
     reading::history::{A_DAY, first_hour},
     request::{Failed, View},
@@ -29,83 +37,79 @@ pub(crate) struct Params {
     queue: Option<String>,
 }
 
-/// A time range that ends now.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Span {
-    name: &'static str,
-    title: &'static str,
-    /// The time that one bar covers, such as `hour`.
-    each: &'static str,
-    hours: u64,
-    /// The hours that one bar covers: a divisor of 24.
-    bar: u32,
-}
-
-pub(super) const DAY: Span = Span {
-    name: "day",
-    title: "24 hours",
-    each: "hour",
-    hours: A_DAY,
-    bar: 1,
-};
-
-const SPANS: [Span; 3] = [
-    DAY,
-    Span {
-        name: "week",
-        title: "7 days",
-        each: "4 hours",
-        hours: 7 * 24,
-        bar: 4,
-    },
-    Span {
-        name: "quarter",
-        title: "90 days",
-        each: "day",
-        hours: 90 * 24,
-        bar: 24,
-    },
-];
-
 /// The maximum number of rows in the table.
 const ROWS: usize = 100;
 
 pub(crate) async fn show(view: View, Query(params): Query<Params>) -> Result<Markup, Failed> {
-    let span = SPANS.into_iter().find(|span| span.name == params.span);
-    let span = span.unwrap_or(DAY);
-    let queues = match &params.queue {
-        Some(queue) => vec![view.known_queue(queue).await?],
-        None => view.inspector.queue_names().await?,
+    let span = match &*params.span {
+        "" => Span::Day,
+        name => chosen(name)?,
     };
-    let since = first_hour(view.now, span.hours);
-    let history = view.inspector.history_since(&queues, since).await?;
-    let bars = bars(&view, span, history.iter().flatten());
-    let mut sums: Vec<_> = queues
-        .iter()
-        .zip(history.iter().map(|hours| sum(hours)))
-        .collect();
+    let queue = match &params.queue {
+        Some(queue) => Some(view.known_queue(queue).await?),
+        None => None,
+    };
+    let (bars, mut sums) = read(&view, span, queue.as_ref()).await?;
     sums.sort_by_key(|(_, (succeeded, failed))| Reverse((*failed, *succeeded)));
+    let steps = Steps::of(span, view.now);
+    let marks = marks(&view, span, &steps).await?;
     let gathered = gathered(&view, span, params.queue.as_deref()).await;
     let of_queue = params
         .queue
         .as_ref()
         .map_or(String::new(), |queue| format!("&queue={}", encoded(queue)));
     Ok(view.page("Metrics", html! {
-        nav.tabs aria-label="Time range" {
-            @for one in SPANS {
-                a href=(format!("{}?span={}{of_queue}", view.links.page("charts"), one.name)) aria-current=[(one.name == span.name).then_some("page")] { (one.title) }
-            }
-        }
+        (spans(&view, "charts", span, &of_queue))
         @if let Some(queue) = &params.queue {
-            p.crumbs { "Queue " a href=(view.links.queue(&queue.as_str().into())) { (queue) } " · " a href=(format!("{}?span={}", view.links.page("charts"), span.name)) { "All queues" } }
+            p.crumbs { "Queue " a href=(view.links.queue(&queue.as_str().into())) { (queue) } " · " a href=(format!("{}?span={span}", view.links.page("charts"))) { "All queues" } }
         } @else { (of_now()) }
         (each_minute(&view, "charts", html! {
-            (attempts(span, &bars))
+            (attempts(span, &bars, &marks))
             @if params.queue.is_none() { (table(&view, span, &sums)) }
             @if sums.len() > ROWS { p.note { "Only the " (show::number(ROWS as u64)) " queues with the most failures are shown." } }
             (gathered)
         }))
     }))
+}
+
+/// The succeeded and failed attempts of a queue.
+type Sum = (Name, (u64, u64));
+
+/// The attempts over a span, and those of each queue.
+async fn read(
+    view: &View,
+    span: Span,
+    queue: Option<&Name>,
+) -> Result<(Vec<Bar>, Vec<Sum>), Failed> {
+    let inspector = &view.inspector;
+    let Some(hours) = hours(span) else {
+        let course = inspector.course(queue, span).await?;
+        let bars = Steps::of(span, view.now).bars(view, &course);
+        let sums = match queue {
+            Some(_) => BTreeMap::new(),
+            None => inspector.queue_stats(span).await?,
+        };
+        let sums = sums.into_iter();
+        let sums = sums.map(|(queue, stats)| (queue, (stats.succeeded, stats.failed)));
+        return Ok((bars, sums.collect()));
+    };
+    let queues = match queue {
+        Some(queue) => vec![queue.clone()],
+        None => inspector.queue_names().await?,
+    };
+    let since = first_hour(view.now, hours);
+    let history = inspector.history_since(&queues, since).await?;
+    let bars = bars(view, span, history.iter().flatten());
+    let sums = history.iter().map(|hours| sum(hours));
+    Ok((bars, queues.into_iter().zip(sums).collect()))
+}
+
+/// The hours of a span that is read from the hours of queues. `None` for a span of minutes.
+fn hours(span: Span) -> Option<u64> {
+    match span {
+        Span::QuarterHour | Span::Hour | Span::SixHours => None,
+        span => Some(span.length().as_secs() / 3_600),
+    }
 }
 
 /// Charts from Prometheus, if a server is configured.
@@ -125,13 +129,14 @@ async fn gathered(view: &View, span: Span, queue: Option<&str>) -> Markup {
     };
     let lines = PANELS
         .iter()
-        .map(|panel| prometheus.lines(panel, queue, span.hours, view.now));
+        .map(|panel| prometheus.lines(panel, queue, span.length(), view.now));
     let all = futures_util::future::join_all(lines).await;
+    let labels = Steps::of(span, view.now).labels(view);
     html! {
         h2 { "From Prometheus" }
         @for (panel, lines) in PANELS.iter().zip(all) {
             @match lines {
-                Ok(lines) => { (chart::lines(panel.title, write(panel.unit), &lines)) },
+                Ok(lines) => { (chart::lines(panel.title, write(panel.unit), &lines, &labels, &[])) },
                 Err(why) => { p.error role="alert" { (panel.title) ": " (why) } },
             }
         }
@@ -153,7 +158,7 @@ pub(super) fn of_now() -> Markup {
     }
 }
 
-fn table(view: &View, span: Span, sums: &[(&Name, (u64, u64))]) -> Markup {
+fn table(view: &View, span: Span, sums: &[Sum]) -> Markup {
     html! {
         div.scroll { table {
             thead { tr {
@@ -161,7 +166,7 @@ fn table(view: &View, span: Span, sums: &[(&Name, (u64, u64))]) -> Markup {
             } }
             tbody { @for (queue, (succeeded, failed)) in sums.iter().take(ROWS) {
                 tr {
-                    th scope="row" { a href=(format!("{}?span={}&queue={}", view.links.page("charts"), span.name, encoded(queue))) { (queue) } }
+                    th scope="row" { a href=(format!("{}?span={span}&queue={}", view.links.page("charts"), encoded(queue))) { (queue) } }
                     td.number { (show::number(*succeeded)) }
                     td.number { (show::number(*failed)) }
                     td.number { @if succeeded + failed > 0 { (format!("{:.1} %", *failed as f64 * 100.0 / (succeeded + failed) as f64)) } }
@@ -177,12 +182,13 @@ fn sum(hours: &[HourStats]) -> (u64, u64) {
 }
 
 /// The chart of a time range.
-fn attempts(span: Span, bars: &[Bar]) -> Markup {
-    chart::attempts(
-        &format!("Attempts in the last {}", span.title),
-        span.each,
-        bars,
-    )
+fn attempts(span: Span, bars: &[Bar], marks: &[Mark]) -> Markup {
+    let each = match span {
+        Span::Quarter => "day",
+        span => Steps::of(span, Timestamp::default()).each,
+    };
+    let title = format!("Attempts in the last {}", title(span));
+    chart::attempts(&title, each, bars, marks)
 }
 
 /// The hours of a time range as bars. Days start at midnight in the time zone of the viewer.
@@ -196,15 +202,20 @@ pub(super) fn bars<'a>(
         let known = known.entry(hour.start.as_millis()).or_default();
         *known = (known.0 + hour.succeeded, known.1 + hour.failed);
     }
-    let first = first_hour(view.now, span.hours).as_millis();
+    let (hours, each) = match span {
+        Span::Quarter => (90 * 24, 24),
+        Span::Week => (7 * 24, 4),
+        _ => (A_DAY, 1),
+    };
+    let first = first_hour(view.now, hours).as_millis();
     let (mut bars, mut last) = (Vec::<Bar>::new(), None);
-    for start in (0..span.hours).map(|hour| first + hour * HourStats::MILLIS) {
+    for start in (0..hours).map(|hour| first + hour * HourStats::MILLIS) {
         let Some(date) = view.settings.date(Timestamp::from_millis(start)) else {
             continue;
         };
-        let place = (date.date_naive(), date.hour() / span.bar);
+        let place = (date.date_naive(), date.hour() / each);
         if last.replace(place) != Some(place) {
-            let form = if span.bar == 24 {
+            let form = if each == 24 {
                 "%Y-%m-%d"
             } else {
                 "%Y-%m-%d %H:%M"
@@ -225,6 +236,6 @@ pub(super) fn bars<'a>(
 
 /// The chart of the last 24 hours.
 pub(super) fn of_day<'a>(view: &View, history: impl Iterator<Item = &'a HourStats>) -> Markup {
-    let chart = attempts(DAY, &bars(view, DAY, history));
+    let chart = attempts(Span::Day, &bars(view, Span::Day, history), &[]);
     each_minute(view, "day", chart)
 }

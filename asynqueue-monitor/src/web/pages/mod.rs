@@ -3,20 +3,27 @@
 pub(super) mod audit;
 pub(super) mod charts;
 mod errors;
+pub(super) mod events;
+pub(super) mod failures;
 pub(super) mod find;
 mod frame;
 pub(super) mod groups;
+pub(super) mod login;
 pub(super) mod outboxes;
 pub(super) mod overview;
 pub(super) mod queue;
 pub(super) mod schedule;
 pub(super) mod schedules;
+pub(super) mod search;
 pub(super) mod servers;
 pub(super) mod settings;
+mod steps;
 pub(super) mod storage;
 pub(super) mod subscriptions;
 pub(super) mod task;
 mod timeline;
+#[cfg(feature = "webhooks")]
+pub(super) mod webhooks;
 mod why;
 
 use asynqueue_core::{

@@ -1,8 +1,8 @@
 //! The overview of all queues, with problems first.
 
-use std::{cmp::Reverse, collections::HashMap};
+use std::cmp::Reverse;
 
-use asynqueue_core::{inspector::QueueInfo, task::Name};
+use asynqueue_core::inspector::QueueInfo;
 use axum::extract::Query;
 use maud::{Markup, html};
 use serde::Deserialize;
@@ -12,6 +12,7 @@ use super::{
     search,
 };
 use crate::web::{
+    attention::Place,
     figures::{COLUMNS, STATES, TOTALS, total},
     links::encoded,
     live::{Fleet, Snapshot},
@@ -55,7 +56,7 @@ pub(crate) async fn show(view: View, Query(params): Query<Params>) -> Result<Mar
         html! {
             (view.notice(params.did.as_deref()))
             (totals(&view, &snapshot))
-            (attention(&view, &snapshot, &slow.top_failures))
+            (attention(&view, &snapshot))
             div.columns {
                 (of_day(&view, slow.hours.iter()))
                 (of_now())
@@ -87,7 +88,7 @@ fn totals(view: &View, snapshot: &Snapshot) -> Markup {
 }
 
 /// The list of problems.
-fn attention(view: &View, snapshot: &Snapshot, top_failures: &HashMap<Name, String>) -> Markup {
+fn attention(view: &View, snapshot: &Snapshot) -> Markup {
     let concerns = &snapshot.concerns;
     html! {
         // Rendered even if it is empty, so that the script can fill it later.
@@ -96,15 +97,9 @@ fn attention(view: &View, snapshot: &Snapshot, top_failures: &HashMap<Name, Stri
                 h2 { "Needs attention" }
                 ul { @for concern in concerns.iter().take(CONCERNS) {
                     li {
-                        @match concern.queue() {
-                            Some((queue, state)) => {
-                                a href=(view.links.state(queue, state)) { (queue) } ": "
-                                (concern.text(view.now, top_failures.get(queue).map(String::as_str)))
-                            },
-                            None => {
-                                (concern.text(view.now, None)) " "
-                                a href=(view.links.page("servers")) { "Servers" }
-                            },
+                        a href=(concern.place.url(&view.links)) { (concern.title()) } ": " (concern.text)
+                        @if let Some(cause) = concern.cause {
+                            " " a href=(Place::Cause(cause).url(&view.links)) { "Cause and retry" }
                         }
                     }
                 } }

@@ -51,7 +51,18 @@ pub(crate) async fn show(view: View, Query(params): Query<Params>) -> Markup {
             }
             button { "Save" }
         }
+        (notifications(&view))
     })
+}
+
+#[cfg(feature = "webhooks")]
+fn notifications(view: &View) -> Markup {
+    super::webhooks::section(view)
+}
+
+#[cfg(not(feature = "webhooks"))]
+fn notifications(_: &View) -> Markup {
+    html! {}
 }
 
 fn every(seconds: u64) -> String {
@@ -64,9 +75,7 @@ fn every(seconds: u64) -> String {
 
 pub(crate) async fn save(view: View, Form(chosen): Form<Chosen>) -> Result<Response, Failed> {
     let settings = Settings::chosen(&chosen.theme, &chosen.zone, &chosen.refresh);
-    let cookie = settings
-        .map_err(Failed::BadRequest)?
-        .cookie(&view.links.page(""));
+    let cookie = settings.map_err(Failed::BadRequest)?.cookie(&view.root());
     let page = format!("{}?did=Saved.", view.links.page("settings"));
     Ok(([(SET_COOKIE, cookie)], Redirect::to(&page)).into_response())
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use asynqueue_core::{
-    broker::{ServerInfo, TaskInfo},
+    broker::TaskInfo,
     inspector::{ActionKind, ActionTarget},
     task::{Name, TaskId, TaskRef, TaskState},
 };
@@ -15,10 +15,7 @@ use serde_json::Value;
 use super::{button, no_default, queue::offered, timeline::timeline, why};
 use crate::web::{
     links::encoded,
-    reading::{
-        audit::of_task,
-        queue::{Running, running_on},
-    },
+    reading::{audit::of_task, queue::running_on},
     request::{Failed, View},
     show,
     version::{version_of_payload, version_of_task},
@@ -45,7 +42,7 @@ pub(crate) async fn show(
         return Err(view.missing_task(&task, missing).await);
     };
     let servers = live.servers().await?;
-    let running = running(&servers, info);
+    let running = running_on(&servers, info);
     let read = view.inspector.why_task_waits(&task);
     let wait = match info.state {
         TaskState::Active | TaskState::Completed | TaskState::Archived => Arc::default(),
@@ -92,12 +89,6 @@ fn more_changes(view: &View, task: &TaskRef) -> Markup {
     html! {
         p { a href=(format!("{audit}?queue={}", encoded(&task.queue))) { "Changes of the queue, with jobs" } }
     }
-}
-
-/// The running attempt, as its server reports it.
-fn running<'a>(servers: &'a [ServerInfo], info: &TaskInfo) -> Option<Running<'a>> {
-    info.lease.as_ref()?;
-    running_on(servers, &info.envelope.task_ref())
 }
 
 /// The progress and the result.
@@ -158,13 +149,19 @@ fn payload(view: &View, info: &TaskInfo) -> Markup {
                         button { "Save" }
                         @if applies(ActionKind::Run) { button name="then" value=(ActionKind::Run) { "Save and run" } }
                     }
-                    button formaction=(view.links.task(&task)) { "Run as new task" }
+                    button formaction=(view.links.task(&task)) { "Run a copy" }
                 }
+                p.note { "A copy has a new ID and keeps the idempotency key " code { (origin(info)) } "." }
             }
         } @else {
             pre { (shown) }
         }
     }
+}
+
+/// The idempotency key: the ID of the task, or of the task that it is a copy of.
+fn origin(info: &TaskInfo) -> &TaskId {
+    info.envelope.origin().unwrap_or(&info.envelope.id)
 }
 
 fn details(view: &View, info: &TaskInfo) -> Markup {
@@ -173,6 +170,9 @@ fn details(view: &View, info: &TaskInfo) -> Markup {
         dl {
             dt { "State" } dd { (info.state.as_str()) }
             dt { "Event" } dd { (envelope.event) }
+            @if let Some(origin) = envelope.origin() {
+                dt { "Copy of" } dd { a.id href=(view.links.task(&TaskRef::new(envelope.queue.clone(), origin.clone()))) { (origin) } }
+            }
             @if let Some(lease) = &info.lease {
                 dt { "Worker" } dd { (lease.worker) ", lease expires " (view.time(lease.until)) }
             }

@@ -11,7 +11,9 @@ use maud::{Markup, html};
 use serde_json::Value;
 
 use super::audit::{before, who};
-use crate::web::{reading::queue::Running, request::View, show, version::version_of_payload};
+use crate::web::{
+    backtrace::frames, reading::queue::Running, request::View, show, version::version_of_payload,
+};
 
 /// All events, oldest first. `running` is the running attempt, as its server reports it.
 pub(super) fn timeline(
@@ -123,8 +125,28 @@ fn reason(failure: &Failure) -> Markup {
 fn message(failure: &Failure) -> Markup {
     html! {
         pre.message { (failure.message) }
-        @if let Some(backtrace) = &failure.backtrace {
-            details { summary { "Backtrace" } pre { (backtrace) } }
+        @if let Some(text) = &failure.backtrace { (backtrace(text)) }
+    }
+}
+
+/// The frames of the program, and the complete backtrace folded.
+fn backtrace(text: &str) -> Markup {
+    let frames = frames(text);
+    let own: Vec<_> = frames.iter().filter(|frame| frame.is_own).collect();
+    html! {
+        @if !own.is_empty() {
+            pre.frames { @for frame in own { (frame.lines.join("\n")) "\n" } }
+        }
+        details {
+            summary { "Backtrace" @if !frames.is_empty() { ": " (frames.len()) " frames" } }
+            pre {
+                @if frames.is_empty() { (text) }
+                @for frame in &frames {
+                    @let lines = frame.lines.join("\n");
+                    @if frame.is_own { b { (lines) } } @else { (lines) }
+                    "\n"
+                }
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use asynqueue_core::{
     broker::{Pause, ServerInfo},
-    inspector::{Cause, QueueWait, Taker, TaskWait},
+    inspector::{Cause, QueueWait, Taker, TakerState, TaskWait},
     task::TaskRef,
 };
 use maud::{Markup, html};
@@ -51,7 +51,7 @@ fn list(view: &View, causes: &[&Cause]) -> Markup {
         @if !causes.is_empty() {
             ul.causes {
                 @for cause in causes {
-                    li.grave[!cause.passes()] { (capitalized(&cause.describe(view.now))) "." (held_by(view, cause)) }
+                    li.grave[!cause.passes()] { (in_words(cause, view)) "." (held_by(view, cause)) }
                 }
             }
         }
@@ -95,11 +95,23 @@ fn one(view: &View, taker: &Taker) -> Markup {
     html! {
         a href=(view.links.page("servers")) { (taker.server) }
         " ("
-        @if let Some(max) = taker.max { "limit " (show::number(max)) ", " }
-        (show::number(taker.running)) " running"
-        @if taker.is_working() && taker.is_busy() { ", all " (show::number(taker.slots)) " slots busy" }
-        @if !taker.is_working() { ", " (taker.state.as_str()) }
+        @if taker.state == TakerState::Lost { "lost" } @else {
+            @if let Some(max) = taker.max { "limit " (show::number(max)) ", " }
+            (show::number(taker.running)) " running"
+            @if !taker.is_working() { ", " (taker.state.as_str()) }
+            @else if taker.is_busy() { ", all " (show::number(taker.slots)) " slots busy" }
+        }
         ")"
+    }
+}
+
+/// The cause as a sentence, with its names as code.
+fn in_words(cause: &Cause, view: &View) -> Markup {
+    let text = capitalized(&cause.describe(view.now));
+    html! {
+        @for (place, part) in text.split('`').enumerate() {
+            @if place % 2 == 1 { code { (part) } } @else { (part) }
+        }
     }
 }
 

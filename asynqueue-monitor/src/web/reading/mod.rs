@@ -1,6 +1,7 @@
 //! Queries for pages and the API. Nothing here depends on HTML, JSON or requests.
 
 pub(super) mod audit;
+pub(super) mod failures;
 pub(super) mod groups;
 pub(super) mod history;
 pub(super) mod queue;

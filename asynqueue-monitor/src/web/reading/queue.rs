@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use asynqueue_core::{
     broker::{BrokerError, Cursor, HourStats, Page, RunningTask, ServerInfo, TaskInfo},
     inspector::{Filter, Inspector, Listing, QueueInfo, QueueWait},
-    task::{Name, TaskRef, TaskState},
+    task::{Name, TaskState},
 };
 
 use super::{
@@ -19,12 +19,23 @@ const PAGE: usize = 50;
 /// The maximum number of tasks that are scanned for sorting.
 pub(in crate::web) const SORTED: usize = 2_000;
 
+/// The maximum number of tasks that are scanned to count those that match.
+pub(in crate::web) const COUNTED: usize = 10_000;
+
+/// The maximum number of tasks whose headers are counted.
+pub(in crate::web) const TALLIED: usize = 1_000;
+
+/// The maximum number of tasks that are searched for the first match of a filter.
+const SEARCHED: usize = 20_000;
+
 /// The data for the page of a queue.
 #[derive(Debug)]
 pub(in crate::web) struct Contents {
     pub(in crate::web) info: QueueInfo,
     pub(in crate::web) state: TaskState,
     pub(in crate::web) listing: Listing,
+    /// Whether the list has the requested order. A list that is too long has the order of the queue.
+    pub(in crate::web) is_sorted: bool,
     pub(in crate::web) servers: Vec<ServerInfo>,
     pub(in crate::web) wait: QueueWait,
     /// The attempts of the last 24 hours.
@@ -71,13 +82,19 @@ impl Order {
         }
     }
 
-    pub(in crate::web) fn title(self) -> &'static str {
-        match self {
-            Self::Queue => "Queue order",
-            Self::Newest => "Newest first",
-            Self::Oldest => "Oldest first",
-            Self::Attempts => "Most attempts first",
-            Self::Event => "By event",
+    pub(in crate::web) fn title(self, state: TaskState) -> &'static str {
+        match (self, state) {
+            (Self::Queue, TaskState::Pending) => "Next to run first",
+            (Self::Queue, TaskState::Scheduled | TaskState::Retry) => "Next due first",
+            (Self::Queue, TaskState::Active) => "Next to lose its lease first",
+            (Self::Queue, TaskState::Completed) => "Kept longest first",
+            (Self::Queue, TaskState::Archived) => "Last archived first",
+            (Self::Queue, TaskState::Aggregating) => "By group",
+            (Self::Queue, _) => "Queue order",
+            (Self::Newest, _) => "Last enqueued first",
+            (Self::Oldest, _) => "First enqueued first",
+            (Self::Attempts, _) => "Most attempts first",
+            (Self::Event, _) => "By event",
         }
     }
 
@@ -116,7 +133,7 @@ impl Contents {
         )?;
         let state = part.state.unwrap_or_else(|| first_with_tasks(&info));
         // Read after the counts, so that the list is not older than they are.
-        let listing = part.list(inspector, queue, state).await?;
+        let (listing, is_sorted) = part.list(inspector, queue, state).await?;
         let pause = inspector.pause_of(queue, &info.stats).await?;
         let wait = QueueWait::new(queue, &info.stats, &servers, pause, inspector.now());
         Ok(Self {
@@ -124,6 +141,7 @@ impl Contents {
             info,
             state,
             listing,
+            is_sorted,
             servers,
             history,
         })
@@ -156,43 +174,57 @@ impl Contents {
 /// A running attempt, and the server that reports it.
 pub(in crate::web) type Running<'a> = (&'a ServerInfo, &'a RunningTask);
 
-/// The running attempt of a task. If a lost server reports it too, the other one has reclaimed the task.
+/// The running attempt of an active task, as the server that holds its lease reports it. Another one that reports it has
+/// lost the lease.
 pub(in crate::web) fn running_on<'a>(
     servers: &'a [ServerInfo],
-    task: &TaskRef,
+    info: &TaskInfo,
 ) -> Option<Running<'a>> {
-    let reports = servers.iter().flat_map(|server| {
-        let running = server.running.iter();
-        running.map(move |running| (server, running))
-    });
-    reports
-        .filter(|(_, running)| running.task == *task)
-        .max_by_key(|(server, _)| server.seen)
+    let (worker, task) = (&info.lease.as_ref()?.worker, info.envelope.task_ref());
+    let server = servers.iter().find(|server| server.name == *worker)?;
+    let mut running = server.running.iter();
+    let running = running.find(|running| running.task == task)?;
+    Some((server, running))
 }
 
 impl Part {
+    /// A page, and whether it has the requested order.
     async fn list(
         self,
         inspector: &Inspector,
         queue: &Name,
         state: TaskState,
-    ) -> Result<Listing, BrokerError> {
-        if self.order != Order::Queue {
-            return self.sorted(inspector, queue, state).await;
+    ) -> Result<(Listing, bool), BrokerError> {
+        let is_sorted = self.order == Order::Queue;
+        if !is_sorted && let Some(sorted) = self.sorted(inspector, queue, state).await? {
+            return Ok((sorted, true));
         }
-        let page = Page::first(PAGE).after(self.after.map(Cursor));
-        inspector.list(queue, state, &self.filter, page).await
+        let mut after = self.after.map(Cursor);
+        let mut scanned = 0;
+        loop {
+            let page = Page::first(PAGE).after(after.take());
+            let mut listing = inspector.list(queue, state, &self.filter, page).await?;
+            scanned += listing.scanned;
+            // The first match may be behind thousands of other tasks.
+            if !listing.tasks.is_empty() || listing.next.is_none() || scanned >= SEARCHED {
+                listing.scanned = scanned;
+                return Ok((listing, is_sorted));
+            }
+            after = listing.next.take();
+        }
     }
 
-    /// A page of the first matching tasks, sorted. The cursor is the number of tasks to skip.
+    /// A page of all matching tasks, sorted. The cursor is the number of tasks to skip. `None` if the list is too long: a
+    /// sorted part of it would not start with the task that comes first.
     async fn sorted(
-        self,
+        &self,
         inspector: &Inspector,
         queue: &Name,
         state: TaskState,
-    ) -> Result<Listing, BrokerError> {
-        // Only a manipulated URL contains something other than a number.
-        let from = self.after.and_then(|after| after.parse().ok()).unwrap_or(0);
+    ) -> Result<Option<Listing>, BrokerError> {
+        // Something other than a number is a cursor of a list that was too long before.
+        let after = self.after.as_ref();
+        let from = after.and_then(|after| after.parse().ok()).unwrap_or(0);
         let mut all = Listing::default();
         loop {
             let page = Page::first(SORTED / 4).after(all.next.take());
@@ -200,15 +232,18 @@ impl Part {
             all.scanned += part.scanned;
             all.tasks.extend(part.tasks);
             all.next = part.next;
-            if all.next.is_none() || all.scanned >= SORTED {
+            if all.next.is_none() {
                 break;
+            }
+            if all.scanned >= SORTED {
+                return Ok(None);
             }
         }
         self.order.sort(&mut all.tasks);
         let to = usize::saturating_add(from, PAGE);
         all.next = (all.tasks.len() > to).then(|| Cursor(to.to_string()));
         all.tasks = all.tasks.into_iter().skip(from).take(PAGE).collect();
-        Ok(all)
+        Ok(Some(all))
     }
 }
 

@@ -40,7 +40,7 @@ pub(super) fn suggested<'e>(
         1 => (format!("header.{name}="), count),
         _ => (format!("header.{name}={}", quoted(value)), count),
     });
-    let always = ["id=", "payload~", "error~", "age>1h", "age<5m"];
+    let always = ["id=", "text~", "payload~", "error~", "age>1h", "age<5m"];
     let always = always.into_iter().map(str::to_owned);
     let found = most_used(of_tasks.chain(of_servers).chain(headers));
     always.chain(found).collect()
@@ -97,7 +97,7 @@ mod tests {
             "header.a-once=",
             "event=other",
         ];
-        assert_eq!(terms[5..], expected);
+        assert_eq!(terms[6..], expected);
     }
 
     #[test]

@@ -14,7 +14,12 @@ use axum::{
 };
 
 pub(super) use self::failed::Failed;
-use super::{Role, Shared, User, access::is_same_origin, links::Links, settings::Settings};
+use super::{
+    Role, Shared, User,
+    access::{SessionEnd, is_same_origin},
+    links::Links,
+    settings::Settings,
+};
 
 /// The context of a request: the user, the settings and access to the broker.
 pub(in crate::web) struct View {
@@ -28,6 +33,8 @@ pub(in crate::web) struct View {
     pub(in crate::web) place: String,
     /// Whether the request does not come from a page of another site.
     pub(in crate::web) is_same_origin: bool,
+    /// Whether the user can log out.
+    pub(in crate::web) has_session: bool,
 }
 
 impl FromRequestParts<Arc<Shared>> for View {
@@ -59,6 +66,7 @@ impl FromRequestParts<Arc<Shared>> for View {
             shared: Arc::clone(shared),
             place: place.to_owned(),
             is_same_origin: is_same_origin(&parts.headers),
+            has_session: parts.extensions.get::<SessionEnd>().is_some(),
         })
     }
 }
@@ -73,6 +81,15 @@ fn actor(user: &User, parts: &Parts) -> Actor {
 }
 
 impl View {
+    /// The path of the monitor, which is that of all its brokers. It is the path of cookies.
+    pub(in crate::web) fn root(&self) -> String {
+        let base = self.links.page("");
+        match &self.shared.switcher {
+            Some(switcher) => switcher.root(&base),
+            None => base,
+        }
+    }
+
     pub(in crate::web) fn may_change(&self) -> bool {
         self.user.role == Role::Admin
     }

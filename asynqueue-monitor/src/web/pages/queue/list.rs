@@ -7,6 +7,7 @@ use asynqueue_core::{
 };
 use maud::{Markup, html};
 
+use super::{Params, headers::columns};
 use crate::web::{
     links::encoded,
     pages::{button, no_default},
@@ -16,7 +17,8 @@ use crate::web::{
     version::version_of_tasks,
 };
 
-pub(super) fn list(view: &View, contents: &Contents, filter: &str, order: Order) -> Markup {
+pub(super) fn list(view: &View, contents: &Contents, params: &Params, order: Order) -> Markup {
+    let (filter, columns) = (&*params.filter, columns(&params.columns));
     let Contents {
         info,
         state,
@@ -25,15 +27,22 @@ pub(super) fn list(view: &View, contents: &Contents, filter: &str, order: Order)
     } = contents;
     let next = listing.next.as_ref().map(|cursor| {
         format!(
-            "{}&filter={}&sort={}&after={}",
+            "{}&filter={}&sort={}&columns={}&after={}",
             view.links.state(&info.name, *state),
             encoded(filter),
             order.name(),
+            encoded(&params.columns),
             encoded(&cursor.0)
         )
     });
     html! {
         div id="tasks" data-fresh="tasks" data-version=(version_of_tasks(info)) data-queue=(info.name) {
+            @if !contents.is_sorted {
+                p.note {
+                    "Not sorted, because only lists of up to " (show::number(SORTED as u64)) " tasks are. The order is: "
+                    (Order::Queue.title(*state)) "."
+                }
+            }
             @if listing.tasks.is_empty() {
                 p.empty {
                     @if next.is_some() { "None of these " (show::number(listing.scanned as u64)) " tasks match. More tasks remain." }
@@ -41,25 +50,26 @@ pub(super) fn list(view: &View, contents: &Contents, filter: &str, order: Order)
                     @else { "No matching tasks." }
                 }
             } @else if !view.may_change() {
-                div.scroll { (table(view, contents)) }
+                div.scroll { (table(view, contents, &columns)) }
             } @else {
                 form.tasks method="post" action=(format!("{}/tasks", view.links.queue(&info.name))) {
                     (no_default())
                     input type="hidden" name="state" value=(state.as_str());
                     input type="hidden" name="filter" value=(filter);
-                    div.scroll { (table(view, contents)) }
+                    input type="hidden" name="sort" value=(params.sort);
+                    input type="hidden" name="columns" value=(params.columns);
+                    // Shows how many tasks match before all of them are changed.
+                    input type="hidden" name="ask" value="1";
+                    div.scroll { (table(view, contents, &columns)) }
                     (task_actions(contents))
                 }
-            }
-            @if order != Order::Queue && listing.scanned >= SORTED {
-                p.note { "Only the first " (show::number(listing.scanned as u64)) " tasks in queue order are sorted and shown." }
             }
             @if let Some(next) = next { p { a.next href=(next) { "Next page" } } }
         }
     }
 }
 
-fn table(view: &View, contents: &Contents) -> Markup {
+fn table(view: &View, contents: &Contents, columns: &[&str]) -> Markup {
     let (state, tasks) = (contents.state, &contents.listing.tasks);
     let is_active = state == TaskState::Active;
     let failed = matches!(state, TaskState::Retry | TaskState::Archived);
@@ -67,7 +77,9 @@ fn table(view: &View, contents: &Contents) -> Markup {
         table.tasks {
             thead { tr {
                 @if view.may_change() { th { input type="checkbox" data-all aria-label="Select all on this page"; } }
-                th scope="col" { "Task" } th scope="col" { "Event" } th.number scope="col" { "Attempts" }
+                th scope="col" { "Task" } th scope="col" { "Event" }
+                @for name in columns { th scope="col" { (name) } }
+                th.number scope="col" { "Attempts" }
                 th scope="col" { "Enqueued" }
                 th scope="col" { (when_title(state)) }
                 @if is_active { th scope="col" { "Running since" } th.number scope="col" { "Progress" } }
@@ -81,6 +93,7 @@ fn table(view: &View, contents: &Contents) -> Markup {
                     }
                     td { a.id href=(view.links.task(&envelope.task_ref())) { (envelope.id) } }
                     td { (envelope.event) }
+                    @for name in columns { td data-label=(name) { (envelope.headers.get(name).map_or("", |value| value)) } }
                     td.number data-label="Attempts" { (show::number(envelope.attempts.into())) }
                     td data-label="Enqueued" { (view.time(envelope.enqueued_at)) }
                     td data-label=(when_title(state)) { (when(view, task)) }
@@ -116,7 +129,7 @@ fn when(view: &View, task: &TaskInfo) -> Markup {
 
 /// Since when an active task runs and how far it is, by the report of its server. A lost server does not know.
 fn running(view: &View, contents: &Contents, task: &TaskInfo) -> Markup {
-    let reported = running_on(&contents.servers, &task.envelope.task_ref());
+    let reported = running_on(&contents.servers, task);
     html! {
         td data-label="Running since" {
             @if let Some((server, running)) = reported {

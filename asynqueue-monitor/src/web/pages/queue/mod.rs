@@ -1,5 +1,7 @@
 //! One queue: its tasks by state, with a filter in the URL and actions on selected tasks.
 
+pub(in crate::web) mod confirm;
+mod headers;
 mod list;
 
 use asynqueue_core::{
@@ -29,6 +31,12 @@ pub(crate) struct Params {
     #[serde(default)]
     sort: String,
     after: Option<String>,
+    /// Headers to show as columns, separated by commas.
+    #[serde(default)]
+    columns: String,
+    /// The header whose values are counted.
+    #[serde(default)]
+    by: String,
     did: Option<String>,
 }
 
@@ -46,7 +54,7 @@ pub(crate) async fn show(
     };
     let part = Part {
         state,
-        filter,
+        filter: filter.clone(),
         order,
         after: params.after.clone(),
     };
@@ -57,18 +65,23 @@ pub(crate) async fn show(
     if is_blank(&contents.info) {
         view.known_queue(&queue).await?;
     }
+    let by_header = match &invalid {
+        Some(_) => html! {},
+        None => headers::block(&view, &params, &contents, &filter).await?,
+    };
     let content = html! {
         (view.notice(params.did.as_deref()))
         (figures(&view, &contents.info))
         (why::of_queue(&view, &contents.wait, &contents.servers))
-        (tabs(&view, &contents))
+        (tabs(&view, &contents, &params))
         (form(&params, &contents, order))
         @match &invalid {
             Some(invalid) => { p.error role="alert" { (invalid) } },
-            None => { (list(&view, &contents, &params.filter, order)) },
+            None => { (list(&view, &contents, &params, order)) },
         }
+        (by_header)
         (of_day(&view, contents.history.iter()))
-        p { a href=(format!("{}?span=week&queue={}", view.links.page("charts"), encoded(&queue))) { "More history" } " · " a href=(format!("{}?queue={}", view.links.page("audit"), encoded(&queue))) { "Changes" } }
+        p { a href=(format!("{}?span=7d&queue={}", view.links.page("charts"), encoded(&queue))) { "More history" } " · " a href=(format!("{}?queue={}", view.links.page("audit"), encoded(&queue))) { "Changes" } }
     };
     Ok(view.page(queue.as_str(), content))
 }
@@ -82,7 +95,7 @@ fn figures(view: &View, info: &QueueInfo) -> Markup {
     html! {
         div.bar data-queue=(info.name) {
             span { "Latency " b data-figure="latency" { (show::wait(info.stats.latency)) } }
-            span { "Today " b data-figure="succeeded" { (show::number(info.today.succeeded)) } " succeeded, "
+            span { "Today (UTC) " b data-figure="succeeded" { (show::number(info.today.succeeded)) } " succeeded, "
                 b data-figure="failed" { (show::number(info.today.failed)) } " failed" }
             @if let Some(bytes) = info.memory { span { (show::bytes(bytes)) } }
             @if let Some(place) = &info.place { span { (place) } }
@@ -94,12 +107,19 @@ fn figures(view: &View, info: &QueueInfo) -> Markup {
     }
 }
 
-fn tabs(view: &View, contents: &Contents) -> Markup {
+fn tabs(view: &View, contents: &Contents, params: &Params) -> Markup {
     let info = &contents.info;
+    let link = |state| {
+        let list = view.links.state(&info.name, state);
+        match params.columns.as_str() {
+            "" => list,
+            columns => format!("{list}&columns={}", encoded(columns)),
+        }
+    };
     html! {
         nav.tabs aria-label="States" data-queue=(info.name) {
             @for state in TaskState::ALL {
-                a href=(view.links.state(&info.name, state)) aria-current=[(state == contents.state).then_some("page")] {
+                a href=(link(state)) aria-current=[(state == contents.state).then_some("page")] {
                     (state.as_str()) " "
                     span.count data-figure=(state.as_str()) { (show::number(info.stats.count(state))) }
                 }
@@ -113,11 +133,12 @@ fn form(params: &Params, contents: &Contents, order: Order) -> Markup {
         form.filter {
             input type="hidden" name="state" value=(contents.state.as_str());
             input type="search" name="filter" value=(params.filter) list="terms" aria-label="Filter"
-                placeholder="event=email:* error~timeout age>1h payload~text id=… header.tenant=acme";
+                placeholder="event=email:* error~timeout age>1h text~1000123 id=… header.tenant=acme";
             datalist id="terms" { @for term in contents.terms() { option value=(term) data-term=(term) {} } }
             select name="sort" aria-label="Sort order" {
-                @for one in Order::ALL { option value=(one.name()) selected[one == order] { (one.title()) } }
+                @for one in Order::ALL { option value=(one.name()) selected[one == order] { (one.title(contents.state)) } }
             }
+            (headers::choice(params, contents))
             button { "Filter" }
         }
     }

@@ -1,126 +1,61 @@
-//! Filters for lists of tasks.
+//! Filters as text.
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use super::meant::{meant, meant_by_word};
-use crate::{
-    broker::TaskInfo,
-    duration::{format_millis, parse_millis},
-    task::Timestamp,
+use super::{
+    super::meant::{meant, meant_by_word},
+    Filter,
 };
+use crate::duration::{format_millis, parse_millis};
 
-/// Conditions on tasks, all of which must hold. The default matches every task.
-///
-/// As text, a filter is a list of terms separated by white space:
-///
-/// | term | matches tasks |
-/// |---|---|
-/// | `event=email:welcome` | of this event; `event=email:*` of all events with this prefix |
-/// | `id=order-*` | with this id; with a `*` at the end, with this prefix |
-/// | `header.tenant=acme` | with this header |
-/// | `payload~"some text"` | whose payload, as JSON, contains this text, ignoring case |
-/// | `error~timeout` | with a failure of this kind, or whose message contains this text |
-/// | `age>1h`, `age<5m` | enqueued more, or less, than this time ago |
-///
-/// ```
-/// use asynqueue_core::inspector::Filter;
-///
-/// let filter: Filter = "event=email:* age>1h error~\"no route\"".parse()?;
-/// assert_eq!(filter, Filter::default().event("email:*").older_than(std::time::Duration::from_secs(3600)).error("no route"));
-/// # Ok::<(), asynqueue_core::inspector::InvalidFilter>(())
-/// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Filter {
-    event: Option<String>,
-    id: Option<String>,
-    headers: Vec<(String, String)>,
-    payload: Option<String>,
-    error: Option<String>,
-    older_than: Option<Duration>,
-    younger_than: Option<Duration>,
+/// The error for text that is not a filter.
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invalid filter: `{term}` at character {position}: {problem}")]
+pub struct InvalidFilter {
+    term: String,
+    /// Where the term starts, in characters from 1.
+    pub position: usize,
+    problem: String,
+}
+
+crate::debug_as_text!(InvalidFilter);
+
+/// A field, an operator and a value.
+pub(in crate::inspector) struct Term<'a> {
+    pub(in crate::inspector) field: &'a str,
+    pub(in crate::inspector) operator: char,
+    pub(in crate::inspector) value: String,
+    text: &'a str,
+    position: usize,
+}
+
+impl Term<'_> {
+    fn invalid(&self, problem: impl fmt::Display) -> InvalidFilter {
+        InvalidFilter {
+            term: self.text.to_owned(),
+            position: self.position,
+            problem: problem.to_string(),
+        }
+    }
 }
 
 impl Filter {
-    /// Matches tasks of this event. With a `*` at the end, it is a prefix.
-    #[must_use]
-    pub fn event(mut self, event: impl Into<String>) -> Self {
-        self.event = Some(event.into());
-        self
-    }
-
-    /// Matches tasks with this id. With a `*` at the end, it is a prefix.
-    #[must_use]
-    pub fn id(mut self, id: impl Into<String>) -> Self {
-        self.id = Some(id.into());
-        self
-    }
-
-    /// Matches tasks with this header.
-    #[must_use]
-    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.headers.push((name.into(), value.into()));
-        self
-    }
-
-    /// Matches tasks whose payload contains this text.
-    #[must_use]
-    pub fn payload(mut self, text: impl Into<String>) -> Self {
-        self.payload = Some(text.into());
-        self
-    }
-
-    /// Matches tasks with a failure of this kind or with this text in its message.
-    #[must_use]
-    pub fn error(mut self, text: impl Into<String>) -> Self {
-        self.error = Some(text.into());
-        self
-    }
-
-    /// Matches tasks enqueued more than this time ago.
-    #[must_use]
-    pub fn older_than(mut self, age: Duration) -> Self {
-        self.older_than = Some(age);
-        self
-    }
-
-    /// Matches tasks enqueued less than this time ago.
-    #[must_use]
-    pub fn younger_than(mut self, age: Duration) -> Self {
-        self.younger_than = Some(age);
-        self
-    }
-
-    /// Whether it matches every task.
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-
-    /// Whether a task matches. `payload` returns its payload, and is called only if needed.
-    pub fn matches(
-        &self,
-        task: &TaskInfo,
-        now: Timestamp,
-        payload: impl FnOnce() -> String,
-    ) -> bool {
-        let envelope = &task.envelope;
-        let is = |pattern: &Option<String>, text: &str| {
-            pattern.as_ref().is_none_or(|pattern| fits(pattern, text))
-        };
-        let age = now.since(envelope.enqueued_at);
-        let has = |(name, value): &(String, String)| envelope.headers.get(name) == Some(value);
-        let failed = |text: &String| {
-            let mut failures = envelope.failures().iter();
-            failures.any(|failure| {
-                contains(&failure.message, text) || contains(failure.kind.as_str(), text)
-            })
-        };
-        is(&self.event, &envelope.event)
-            && is(&self.id, envelope.id.as_str())
-            && self.headers.iter().all(has)
-            && self.older_than.is_none_or(|limit| age > limit)
-            && self.younger_than.is_none_or(|limit| age < limit)
-            && self.error.as_ref().is_none_or(failed)
-            && (self.payload.as_ref()).is_none_or(|text| contains(&payload(), text))
+    /// The filter of what a person types into a search box: terms, words, and phrases in quotation marks. A word or a
+    /// phrase may be [anywhere](Self::text) in a task.
+    ///
+    /// ```
+    /// use asynqueue_core::inspector::Filter;
+    ///
+    /// let filter = Filter::search("1000123 \"no route\" header.tenant=acme")?;
+    /// assert_eq!(filter.to_string(), "header.tenant=acme text~1000123 text~\"no route\"");
+    /// # Ok::<(), asynqueue_core::inspector::InvalidFilter>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When a word has an operator but is not a term, such as `eror~timeout`. In quotation marks it is a phrase.
+    pub fn search(text: &str) -> Result<Self, InvalidFilter> {
+        Self::read(text, true)
     }
 
     fn add(&mut self, term: &Term<'_>) -> Result<(), InvalidFilter> {
@@ -140,6 +75,17 @@ impl Filter {
             ("id", '=') => text(&mut self.id),
             ("payload", '~') => text(&mut self.payload),
             ("error", '~') => text(&mut self.error),
+            ("cause", '=') => {
+                let cause = term.value.parse().map_err(|error| term.invalid(error))?;
+                match self.cause.replace(cause) {
+                    Some(_) => Err(term.invalid("the term is set twice")),
+                    None => Ok(()),
+                }
+            }
+            ("text", '~') => {
+                self.text.push(term.value.clone());
+                Ok(())
+            }
             ("age", '>') => age(&mut self.older_than),
             ("age", '<') => age(&mut self.younger_than),
             (field, '=') if field.len() > 7 && field.starts_with("header.") => {
@@ -150,46 +96,25 @@ impl Filter {
             _ => Err(term.invalid(meant(term))),
         }
     }
-}
 
-fn fits(pattern: &str, text: &str) -> bool {
-    match pattern.strip_suffix('*') {
-        Some(prefix) => text.starts_with(prefix),
-        None => text == pattern,
-    }
-}
-
-fn contains(text: &str, part: &str) -> bool {
-    text.to_lowercase().contains(&part.to_lowercase())
-}
-
-/// The error for text that is not a filter.
-#[derive(Clone, PartialEq, Eq, thiserror::Error)]
-#[error("invalid filter: `{term}` at character {position}: {problem}")]
-pub struct InvalidFilter {
-    term: String,
-    /// Where the term starts, in characters from 1.
-    pub position: usize,
-    problem: String,
-}
-
-crate::debug_as_text!(InvalidFilter);
-
-/// A field, an operator and a value.
-pub(super) struct Term<'a> {
-    pub(super) field: &'a str,
-    pub(super) operator: char,
-    pub(super) value: String,
-    text: &'a str,
-    position: usize,
-}
-
-impl Term<'_> {
-    fn invalid(&self, problem: impl fmt::Display) -> InvalidFilter {
-        InvalidFilter {
-            term: self.text.to_owned(),
-            position: self.position,
-            problem: problem.to_string(),
+    /// Parses terms, and also words where they are allowed.
+    fn read(text: &str, with_words: bool) -> Result<Self, InvalidFilter> {
+        let mut filter = Self::default();
+        let mut rest = text;
+        loop {
+            rest = rest.trim_start();
+            if rest.is_empty() {
+                return Ok(filter);
+            }
+            if let Some((word, left)) = read_word(rest).filter(|_| with_words) {
+                filter.text.push(word);
+                rest = left;
+                continue;
+            }
+            let position = text[..text.len() - rest.len()].chars().count() + 1;
+            let (term, left) = read_term(rest, position)?;
+            filter.add(&term)?;
+            rest = left;
         }
     }
 }
@@ -198,19 +123,19 @@ impl FromStr for Filter {
     type Err = InvalidFilter;
 
     fn from_str(text: &str) -> Result<Self, InvalidFilter> {
-        let mut filter = Self::default();
-        let mut rest = text;
-        loop {
-            rest = rest.trim_start();
-            if rest.is_empty() {
-                return Ok(filter);
-            }
-            let position = text[..text.len() - rest.len()].chars().count() + 1;
-            let (term, left) = read_term(rest, position)?;
-            filter.add(&term)?;
-            rest = left;
-        }
+        Self::read(text, false)
     }
+}
+
+/// Parses the word or phrase at the start of a text. `None` if it is empty or a term.
+fn read_word(text: &str) -> Option<(String, &str)> {
+    if text.starts_with('"') {
+        let (phrase, length) = unquote(text).filter(|(phrase, _)| !phrase.is_empty())?;
+        return Some((phrase, &text[length..]));
+    }
+    let word = text.split(char::is_whitespace).next()?;
+    let is_word = !word.contains(['=', '~', '<', '>', '"']);
+    is_word.then(|| (word.to_owned(), &text[word.len()..]))
 }
 
 /// Parses the term at the start of a text.
@@ -262,7 +187,7 @@ fn unquote(text: &str) -> Option<(String, usize)> {
 }
 
 /// A value as it is written in a term.
-pub(super) fn quoted(value: &str) -> String {
+pub(in crate::inspector) fn quoted(value: &str) -> String {
     let plain =
         !value.is_empty() && !value.contains(|c: char| c.is_whitespace() || c == '"' || c == '\\');
     if plain {
@@ -286,7 +211,11 @@ impl fmt::Display for Filter {
         }
         add("payload~", &self.payload);
         add("error~", &self.error);
+        add("cause=", &self.cause.map(|cause| cause.to_string()));
         let age = |age: Duration| format_millis(age.as_millis() as u64);
+        for text in &self.text {
+            add("text~", &Some(text.clone()));
+        }
         add("age>", &self.older_than.map(age));
         add("age<", &self.younger_than.map(age));
         f.write_str(&terms.join(" "))
@@ -298,16 +227,36 @@ mod tests {
     use proptest::{option, prelude::*};
 
     use super::*;
+    use crate::{failure::Fingerprint, task::FailureKind};
 
     fn refused(text: &str) -> String {
         Filter::from_str(text).expect_err(text).to_string()
     }
 
     #[test]
+    fn words_of_a_search_may_be_anywhere_and_terms_keep_their_meaning() {
+        let read = |text| Filter::search(text).map(|filter| filter.to_string());
+        for (typed, filter) in [
+            ("1000123", "text~1000123"),
+            ("  a\tb ", "text~a text~b"),
+            ("\"no route\" x", "text~\"no route\" text~x"),
+            ("\"a=b\"", "text~a=b"),
+            ("event=mail:* acme age>1h", "event=mail:* text~acme age>1h"),
+            ("", ""),
+        ] {
+            assert_eq!(read(typed).as_deref(), Ok(filter), "{typed}");
+        }
+        for typed in ["eror~x", "a=b", "\"open", "\"\"", "event="] {
+            assert!(read(typed).is_err(), "{typed}");
+        }
+    }
+
+    #[test]
     fn an_error_has_its_position() {
         assert!(refused("event=a evnt=b").contains("`evnt=b` at character 9: expected `event=b`"));
         assert!(refused("ä=1 b").contains("`ä=1` at character 1"));
-        assert!(refused("welcome").contains("`welcome` at character 1: expected `payload~"));
+        assert!(refused("welcome").contains("`welcome` at character 1: expected `text~"));
+        assert!(refused("cause=12").contains("`12`: expected 16 hexadecimal digits"));
         assert!(refused("age>soon").contains("`age>soon`"));
         assert!(refused("payload~\"open").contains("the closing quotation mark is missing"));
         assert!(refused("event=").contains("a value is missing"));
@@ -334,7 +283,7 @@ mod tests {
             ("error", "`error~` and a value"),
             (
                 "1000123",
-                "`payload~1000123`, `id=1000123`, `event=1000123` or `error~1000123`",
+                "`text~1000123`, `id=1000123`, `event=1000123` or `error~1000123`",
             ),
         ] {
             let error = refused(typed);
@@ -344,7 +293,7 @@ mod tests {
         for (typed, part) in [
             ("tenant=acme", "; for a header, `header.tenant=acme`"),
             ("name~x", "one of `event=`, `id=`, `header.NAME=`, "),
-            ("\"no route\"", "`payload~\"no"),
+            ("\"no route\"", "`text~\"no"),
         ] {
             let error = refused(typed);
             assert!(error.contains(part), "{error}");
@@ -363,10 +312,13 @@ mod tests {
         #[test]
         fn a_filter_is_parsed_from_its_text(
             (event, id, payload, error) in (option::of(text()), option::of(text()), option::of(text()), option::of(text())),
+            cause in option::of("[a-z]"),
             headers in prop::collection::vec(("[a-c.]{1,3}", text()), 0..3),
+            texts in prop::collection::vec(text(), 0..3),
             (older_than, younger_than) in (age(), age()),
         ) {
-            let filter = Filter { event, id, headers, payload, error, older_than, younger_than };
+            let cause = cause.map(|message: String| Fingerprint::of("e", FailureKind::Error, &message));
+            let filter = Filter { event, id, headers, payload, error, cause, text: texts, older_than, younger_than };
             prop_assert_eq!(Filter::from_str(&filter.to_string()), Ok(filter));
         }
     }

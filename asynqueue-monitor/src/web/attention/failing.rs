@@ -1,0 +1,158 @@
+//! Failures, by cause.
+
+use asynqueue_core::{
+    failure::{Cause, Failed},
+    inspector::Filter,
+    task::{FailureKind, Name, TaskState},
+};
+
+use super::{Concern, Figures, Place, tasks};
+use crate::web::show;
+
+/// A cause without archived tasks is reported from this many failures on if they are [`MIN_SHARE`] of the attempts.
+const MIN_FAILED: u64 = 5;
+
+/// The inverse of the lowest share of failed attempts that is reported: 5 %.
+const MIN_SHARE: u64 = 20;
+
+/// This many failures are reported whatever their share.
+const MANY_FAILED: u64 = 100;
+
+/// The number of queues that a text names.
+const NAMED: usize = 3;
+
+pub(super) fn add(figures: &Figures<'_>, all: &mut Vec<Concern>) {
+    let failures = figures.failures;
+    let mut explained = Vec::new();
+    for cause in &failures.causes {
+        let ended = |queue: &Name| failures.queues.get(queue).map_or(0, |ended| ended.all());
+        let attempts = cause.queues.keys().map(ended).sum::<u64>();
+        let failed = cause.failed();
+        // Lost attempts are reported by queue, unless their tasks were archived.
+        let is_failure = cause.kind != FailureKind::LeaseExpired || failed.archived > 0;
+        if is_failure && is_worth_reporting(failed, attempts) {
+            explained.extend(cause.queues.keys());
+            all.push(of_cause(figures, cause, failed, attempts));
+        }
+    }
+    for (queue, ended) in &failures.queues {
+        let failed = Failed::new(ended.failed, ended.archived);
+        if is_worth_reporting(failed, ended.all()) && !explained.contains(&queue) {
+            let state = state_of(failed);
+            let text = format!(
+                "{} in the last 15 minutes, for many causes.",
+                share(failed, ended.all())
+            );
+            let concern = Concern::of_queue("failing_queue", queue, state, text);
+            all.push(concern.weighing(failed.failed, weight(failed, ended.all())));
+        }
+        if ended.lost > 0 {
+            let text = format!(
+                "{} lost with {} worker in the last 15 minutes: {} lease expired. The tasks run again.",
+                match ended.lost {
+                    1 => "1 attempt was".to_owned(),
+                    lost => format!("{} attempts were", show::number(lost)),
+                },
+                if ended.lost == 1 { "its" } else { "their" },
+                if ended.lost == 1 { "its" } else { "their" },
+            );
+            let concern = Concern::of_queue("lost_attempts", queue, TaskState::Retry, text);
+            all.push(concern.weighing(ended.lost, ended.lost / 4 + 1));
+        }
+    }
+}
+
+/// Archived tasks do not run again by themselves, so one is enough.
+fn is_worth_reporting(failed: Failed, attempts: u64) -> bool {
+    let is_frequent = failed.failed >= MIN_FAILED && failed.failed * MIN_SHARE >= attempts;
+    failed.archived > 0 || failed.failed >= MANY_FAILED || is_frequent
+}
+
+/// Failures weigh by their share of the attempts. Archived tasks weigh once more, because nothing retries them.
+fn weight(failed: Failed, attempts: u64) -> u64 {
+    let all = u128::from(attempts.max(failed.failed).max(1));
+    let shared = u128::from(failed.failed) * u128::from(failed.failed) / all;
+    u64::try_from(shared)
+        .unwrap_or(u64::MAX)
+        .saturating_add(failed.archived)
+}
+
+/// Where most of the failed tasks are now.
+fn state_of(failed: Failed) -> TaskState {
+    match failed.archived * 2 >= failed.failed {
+        true => TaskState::Archived,
+        false => TaskState::Retry,
+    }
+}
+
+fn share(failed: Failed, attempts: u64) -> String {
+    let archived = match failed.archived {
+        0 => String::new(),
+        archived => format!(" and {} archived", archived_tasks(archived)),
+    };
+    let attempts = attempts.max(failed.failed);
+    let attempt = if attempts == 1 { "attempt" } else { "attempts" };
+    format!(
+        "{} of {} {attempt} failed{archived}",
+        show::number(failed.failed),
+        show::number(attempts),
+    )
+}
+
+fn archived_tasks(count: u64) -> String {
+    let verb = if count == 1 { "was" } else { "were" };
+    format!("{} {verb}", tasks(count))
+}
+
+fn of_cause(figures: &Figures<'_>, cause: &Cause, failed: Failed, attempts: u64) -> Concern {
+    let one_queue = match cause.queues.len() {
+        1 => cause.queues.keys().next().cloned(),
+        _ => None,
+    };
+    let place = one_queue.as_ref().map_or_else(
+        || Place::Cause(cause.fingerprint),
+        |queue| Place::Tasks {
+            queue: queue.clone(),
+            state: state_of(failed),
+            filter: Filter::default().cause(cause.fingerprint),
+        },
+    );
+    let text = format!(
+        "{} fails with {}: {}. {} in the last 15 minutes{}. First {}, last {}.",
+        show::cut(&cause.event),
+        cause.kind,
+        show::cut(&cause.message),
+        share(failed, attempts),
+        in_queues(cause),
+        show::distance(cause.first, figures.now),
+        show::distance(cause.last, figures.now),
+    );
+    Concern {
+        kind: "failing_cause",
+        about: format!("{} {}", cause.event, cause.fingerprint),
+        weight: weight(failed, attempts),
+        count: failed.failed,
+        queue: one_queue,
+        cause: Some(cause.fingerprint),
+        place,
+        text,
+    }
+}
+
+/// The queues of a cause that is in several.
+fn in_queues(cause: &Cause) -> String {
+    let count = cause.queues.len();
+    if count == 1 {
+        return String::new();
+    }
+    let mut names: Vec<_> = cause
+        .queues
+        .keys()
+        .take(NAMED)
+        .map(ToString::to_string)
+        .collect();
+    if let Some(others @ 1..) = count.checked_sub(NAMED) {
+        names.push(format!("{} more", show::number(others as u64)));
+    }
+    format!(", in {}", names.join(", "))
+}

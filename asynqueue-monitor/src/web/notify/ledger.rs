@@ -1,0 +1,181 @@
+//! What a webhook was sent, and what has changed since.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use crate::web::attention::Concern;
+
+/// The shortest time between two notifications. Changes in between are sent together.
+pub(super) const PAUSE: Duration = Duration::from_secs(60);
+
+/// How long a problem must be gone before it counts as cleared, so that one that comes and goes sends no pair of
+/// notifications each minute.
+const GONE_FOR: Duration = Duration::from_secs(120);
+
+/// What identifies a problem.
+type Key = (&'static str, String);
+
+/// The problems that a webhook knows about.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    known: BTreeMap<Key, Known>,
+    /// When the last notification was attempted.
+    tried: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Known {
+    concern: Concern,
+    /// When the problem was first missing, if it is.
+    gone: Option<Instant>,
+}
+
+/// The changes that a notification reports.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Changes {
+    pub(super) appeared: Vec<Concern>,
+    pub(super) cleared: Vec<Concern>,
+}
+
+impl Ledger {
+    /// The changes to send now. `None` if there are none, or if the last notification was too recent.
+    pub(super) fn changes(&mut self, concerns: &[&Concern], now: Instant) -> Option<Changes> {
+        let is = |key: &Key, concern: &Concern| concern.key() == (key.0, &*key.1);
+        for (key, known) in &mut self.known {
+            match concerns.iter().find(|concern| is(key, concern)) {
+                Some(concern) => {
+                    known.concern = Concern::clone(concern);
+                    known.gone = None;
+                }
+                None => {
+                    known.gone.get_or_insert(now);
+                }
+            }
+        }
+        if self
+            .tried
+            .is_some_and(|tried| now.duration_since(tried) < PAUSE)
+        {
+            return None;
+        }
+        let is_known = |concern: &&&Concern| !self.known.keys().any(|key| is(key, concern));
+        let appeared = concerns.iter().filter(is_known);
+        let is_over = |gone: Instant| now.duration_since(gone) >= GONE_FOR;
+        let known = self.known.values();
+        let cleared = known.filter(|known| known.gone.is_some_and(is_over));
+        let changes = Changes {
+            appeared: appeared.map(|concern| Concern::clone(concern)).collect(),
+            cleared: cleared.map(|known| known.concern.clone()).collect(),
+        };
+        if changes == Changes::default() {
+            return None;
+        }
+        self.tried = Some(now);
+        Some(changes)
+    }
+
+    /// Records that changes were accepted. Until then, they are sent again.
+    pub(super) fn sent(&mut self, changes: Changes) {
+        let key = |concern: &Concern| (concern.kind, concern.about.clone());
+        for concern in &changes.cleared {
+            self.known.remove(&key(concern));
+        }
+        for concern in changes.appeared {
+            let key = key(&concern);
+            self.known.insert(
+                key,
+                Known {
+                    concern,
+                    gone: None,
+                },
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::web::attention::Place;
+
+    fn concern(about: &str) -> Concern {
+        Concern {
+            kind: "failing_cause",
+            about: about.into(),
+            weight: 1,
+            count: 1,
+            queue: None,
+            cause: None,
+            place: Place::Servers,
+            text: about.into(),
+        }
+    }
+
+    fn names(changes: Option<Changes>) -> Option<(Vec<String>, Vec<String>)> {
+        let names = |all: Vec<Concern>| all.into_iter().map(|one| one.about).collect();
+        changes.map(|changes| (names(changes.appeared), names(changes.cleared)))
+    }
+
+    fn expected(appeared: &[&str], cleared: &[&str]) -> Option<(Vec<String>, Vec<String>)> {
+        let owned = |all: &[&str]| all.iter().map(ToString::to_string).collect();
+        Some((owned(appeared), owned(cleared)))
+    }
+
+    fn after(start: Instant, seconds: u64) -> Instant {
+        start + Duration::from_secs(seconds)
+    }
+
+    fn send(ledger: &mut Ledger, concerns: &[&Concern], at: Instant) -> Option<Changes> {
+        let changes = ledger.changes(concerns, at)?;
+        let copy = Changes {
+            appeared: changes.appeared.clone(),
+            cleared: changes.cleared.clone(),
+        };
+        ledger.sent(changes);
+        Some(copy)
+    }
+
+    #[test]
+    fn a_problem_is_announced_when_it_appears_and_when_it_has_cleared() {
+        let (mut ledger, start) = (Ledger::default(), Instant::now());
+        let (a, b) = (concern("a"), concern("b"));
+        let mut at = |seconds, concerns: &[&Concern]| {
+            names(send(&mut ledger, concerns, after(start, seconds)))
+        };
+        assert_eq!(at(0, &[&a]), expected(&["a"], &[]));
+        assert_eq!(at(10, &[&a, &b]), None, "too soon");
+        assert_eq!(at(60, &[&a, &b]), expected(&["b"], &[]));
+        assert_eq!(at(120, &[&b]), None, "it may come back");
+        assert_eq!(at(230, &[&b]), None);
+        assert_eq!(at(240, &[&b]), expected(&[], &["a"]));
+        assert_eq!(at(300, &[&b, &a]), expected(&["a"], &[]), "again");
+    }
+
+    #[test]
+    fn a_problem_that_comes_and_goes_is_announced_once() {
+        let (mut ledger, start) = (Ledger::default(), Instant::now());
+        let a = concern("a");
+        assert!(send(&mut ledger, &[&a], start).is_some());
+        for minute in 1..30 {
+            let there = [&a];
+            let concerns = if minute % 2 == 0 { &there[..] } else { &[] };
+            let at = after(start, minute * 60);
+            assert_eq!(names(send(&mut ledger, concerns, at)), None, "{minute}");
+        }
+    }
+
+    #[test]
+    fn changes_are_sent_again_until_they_are_accepted() {
+        let (mut ledger, start) = (Ledger::default(), Instant::now());
+        let a = concern("a");
+        for minute in 0..3 {
+            let at = after(start, minute * 60);
+            assert_eq!(names(ledger.changes(&[&a], at)), expected(&["a"], &[]));
+            assert_eq!(ledger.changes(&[&a], after(start, minute * 60 + 59)), None);
+        }
+        assert!(send(&mut ledger, &[&a], after(start, 180)).is_some());
+        assert_eq!(ledger.changes(&[&a], after(start, 240)), None);
+    }
+}

@@ -1,0 +1,67 @@
+//! Statistics by event: pages and API.
+
+use serde_json::{Value, json};
+
+use super::site::Site;
+
+#[tokio::test]
+async fn events_are_listed_with_their_outcomes_and_times() {
+    let site = Site::new().await;
+    for span in ["", "?span=15m", "?span=90d&sort=slow"] {
+        let page = site.page(&format!("/events{span}")).await;
+        assert!(page.contains("email:send"), "{page}");
+        // Two of three attempts failed.
+        assert!(page.contains("66.7 %"), "{page}");
+    }
+    let page = site.page("/events?event=email:send&span=15m").await;
+    assert!(page.contains("Attempts in the last 15 minutes: 1 succeeded, 2 failed"));
+    assert!(page.contains("Running times: 3 attempts"), "{page}");
+    for part in ["p50", "p95", "p99", "Waiting times"] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    let none = site.page("/events?event=unknown").await;
+    assert!(none.contains("Running times: no attempts"), "{none}");
+}
+
+#[tokio::test]
+async fn an_unknown_span_or_order_is_rejected_with_those_that_exist() {
+    let site = Site::new().await;
+    for (path, expected) in [
+        ("/events?span=2h", "unknown span `2h`: use `15m`"),
+        ("/charts?span=week", "unknown span `week`: use `15m`"),
+        ("/events?sort=size", "unknown order `size`"),
+    ] {
+        let (status, page) = site.get(path).await;
+        assert_eq!(status, 400, "{path}");
+        assert!(page.contains(expected), "{path}: {page}");
+    }
+}
+
+#[tokio::test]
+async fn the_api_has_the_same_figures() {
+    let site = Site::new().await;
+    let events: Value = serde_json::from_str(&site.page("/api/events?span=24h").await).unwrap();
+    let event = &events[0];
+    let figures = ["started", "succeeded", "failed", "archived", "lost"].map(|name| &event[name]);
+    assert_eq!(event["event"], "email:send");
+    assert_eq!(json!(figures), json!([3, 1, 2, 1, 0]));
+    assert!(event["running"]["p95_ms"].is_u64(), "{event}");
+    let course = site.page("/api/events/email:send?span=1h").await;
+    let course: Value = serde_json::from_str(&course).unwrap();
+    assert_eq!(course["points"][0]["failed"], 2);
+    assert_eq!(course["running"][0]["from_us"], 0);
+    let (status, _) = site.get("/api/events?span=2h").await;
+    assert_eq!(status, 400);
+}
+
+/// Each has the figures of its last minutes.
+#[tokio::test]
+async fn metrics_are_shown_for_each_span() {
+    let site = Site::new().await;
+    for span in ["15m", "1h", "6h", "24h", "7d", "90d"] {
+        for queue in ["", "&queue=mail"] {
+            let page = site.page(&format!("/charts?span={span}{queue}")).await;
+            assert!(page.contains("1 succeeded, 2 failed"), "{span}: {page}");
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Lists of tasks: their order, their columns and the values of headers.
+
+use asynqueue_core::producer::Producer;
+use serde_json::json;
+
+use super::site::{Email, Site};
+
+/// A part of a list, sorted, would not start with the task that comes first.
+#[tokio::test]
+async fn a_list_that_is_too_long_to_sort_says_so_and_names_its_order() {
+    let site = Site::new().await;
+    site.enqueue(1_999).await;
+    let newest = "/queues/mail?state=pending&sort=newest";
+    let note = "Not sorted, because only lists of up to 2\u{202f}000 tasks are. The order is: Next to run first.";
+    assert!(!site.page(newest).await.contains("Not sorted"));
+    site.enqueue(1).await;
+    let page = site.page(newest).await;
+    assert!(page.contains(note), "{page}");
+    // Its pages are those of the queue.
+    let (_, next) = page
+        .split_once("class=\"next\" href=\"")
+        .expect("a next page");
+    let next = next
+        .split_once('"')
+        .expect("its end")
+        .0
+        .replace("&amp;", "&");
+    let second = site.page(&next).await;
+    assert!(second.contains(note) && second.matches("class=\"id\"").count() == 50);
+    // Archived tasks are listed from the last one, however many there are.
+    let page = site.page("/queues/mail?state=archived").await;
+    assert!(page.contains(">Last archived first</option>"), "{page}");
+}
+
+async fn enqueue_of(site: &Site, tenant: &str, tasks: usize) {
+    let producer = Producer::new(site.broker.clone());
+    let email = |_| Email { to: "ada".into() };
+    let results = producer.enqueue_many_with((0..tasks).map(email), |_, call| {
+        call.header("tenant", tenant).header("trace", "a b")
+    });
+    assert!(results.await.iter().all(Result::is_ok));
+}
+
+#[tokio::test]
+async fn headers_are_shown_as_columns_that_stay_on_the_next_page() {
+    let site = Site::new().await;
+    enqueue_of(&site, "acme", 60).await;
+    let path = "/queues/mail?state=pending&filter=header.tenant%3Dacme&columns=header.tenant,trace";
+    let page = site.page(path).await;
+    assert!(
+        page.contains("<th scope=\"col\">tenant</th><th scope=\"col\">trace</th>"),
+        "{page}"
+    );
+    assert!(page.contains("<td data-label=\"trace\">a b</td>"), "{page}");
+    for kept in [
+        "filter=header.tenant%3Dacme&amp;sort=&amp;columns=header.tenant%2Ctrace&amp;after=",
+        "/queues/mail?state=archived&amp;columns=header.tenant%2Ctrace",
+        "name=\"columns\" value=\"header.tenant,trace\"",
+    ] {
+        assert!(page.contains(kept), "{kept}: {page}");
+    }
+    let form = "state=pending&do=archive&sort=oldest&columns=tenant&filter=age%3C1h";
+    let (_, to) = site.post("/queues/mail/tasks", form).await;
+    let list = "/queues/mail?state=pending&filter=age%3C1h&sort=oldest&columns=tenant&did=";
+    assert!(to.starts_with(list), "{to}");
+}
+
+#[tokio::test]
+async fn the_customer_who_floods_a_queue_is_named_first() {
+    let site = Site::new().await;
+    enqueue_of(&site, "small", 30).await;
+    enqueue_of(&site, "flood", 300).await;
+    enqueue_of(&site, "some \"one\"", 800).await;
+    let uses = site
+        .read("/api/queues/mail/headers?state=pending&filter=age%3C1h")
+        .await;
+    assert_eq!(
+        (&uses["scanned"], &uses["complete"]),
+        (&json!(1_000), &json!(false))
+    );
+    let tenant = &uses["headers"][0];
+    assert_eq!(
+        (&tenant["name"], &tenant["tasks"], &tenant["distinct"]),
+        (&json!("tenant"), &json!(999), &json!(3))
+    );
+    let values = json!([{ "value": "some \"one\"", "tasks": 669 }, { "value": "flood", "tasks": 300 }, { "value": "small", "tasks": 30 }]);
+    assert_eq!(tenant["values"], values);
+    let page = site.page("/queues/mail?state=pending&by=tenant").await;
+    let first =
+        "/queues/mail?state=pending&amp;filter=header.tenant%3D%22some%20%5C%22one%5C%22%22\">some";
+    assert!(page.contains(first), "{page}");
+    assert!(
+        page.contains("The first 1\u{202f}000 pending tasks. 999 have this header, with 3 values."),
+        "{page}"
+    );
+    let page = site.page("/queues/mail?state=pending&by=none").await;
+    assert!(
+        page.contains("No task has the header <code>none</code>."),
+        "{page}"
+    );
+    assert!(
+        !site
+            .page("/queues/mail?state=archived")
+            .await
+            .contains("By header")
+    );
+}
