@@ -3,6 +3,7 @@
 mod access;
 mod accessible;
 mod actions;
+mod audit;
 mod browser;
 mod face;
 mod failures;

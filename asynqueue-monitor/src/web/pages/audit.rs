@@ -1,7 +1,7 @@
 //! The audit: who changed what, when and from where.
 
 use asynqueue_core::{
-    inspector::{AuditCursor, AuditEdit, AuditEntry, AuditQuery, AuditTarget},
+    inspector::{ActionKind, AuditCursor, AuditEdit, AuditEntry, AuditQuery, AuditTarget},
     task::{TaskId, TaskRef},
 };
 use axum::extract::Query;
@@ -160,11 +160,11 @@ fn place(view: &View, entry: &AuditEntry) -> Markup {
 }
 
 /// The change in words, with links to its tasks and the old payload.
-pub(super) fn what(view: &View, entry: &AuditEntry) -> Markup {
+fn what(view: &View, entry: &AuditEntry) -> Markup {
     html! {
         span { (entry.describe()) }
-        (tasks(view, entry))
-        @if let Some(edit) = &entry.edit { (before(edit)) }
+        @if entry.kind() != Some(ActionKind::Delete) { (tasks(view, entry)) }
+        (before(entry))
     }
 }
 
@@ -194,7 +194,10 @@ fn tasks(view: &View, entry: &AuditEntry) -> Markup {
 }
 
 /// The payload before an edit, and how its shape changed.
-fn before(edit: &AuditEdit) -> Markup {
+pub(super) fn before(entry: &AuditEntry) -> Markup {
+    let Some(edit) = &entry.edit else {
+        return html! {};
+    };
     html! {
         @if !edit.shape.is_empty() {
             div { span.paused { "shape changed" } " " (edit.shape.join(", ")) }

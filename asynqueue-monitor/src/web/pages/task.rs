@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::{button, no_default, queue::offered, timeline::timeline, why};
 use crate::web::{
+    links::encoded,
     reading::{audit::of_task, queue::running_on},
     request::{Failed, View},
     show,
@@ -71,7 +72,7 @@ pub(crate) async fn show(
         }
         (fresh("events", html! {
             (outcome(&view, info))
-            section { h2 { "Timeline" } (timeline(&view, info, running, &changes)) }
+            section { h2 { "Timeline" } (timeline(&view, info, running, &changes)) (more_changes(&view, &task)) }
         }))
         @if !info.envelope.headers.is_empty() {
             section {
@@ -80,6 +81,14 @@ pub(crate) async fn show(
             }
         }
     }))
+}
+
+/// Jobs do not list their tasks, so their changes are not in the timeline.
+fn more_changes(view: &View, task: &TaskRef) -> Markup {
+    let audit = view.links.page("audit");
+    html! {
+        p { a href=(format!("{audit}?queue={}", encoded(&task.queue))) { "Changes of the queue, with jobs" } }
+    }
 }
 
 /// The progress and the result.

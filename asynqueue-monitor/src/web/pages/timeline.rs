@@ -10,7 +10,7 @@ use asynqueue_core::{
 use maud::{Markup, html};
 use serde_json::Value;
 
-use super::audit::{what, who};
+use super::audit::{before, who};
 use crate::web::{
     backtrace::frames, reading::queue::Running, request::View, show, version::version_of_payload,
 };
@@ -59,17 +59,17 @@ const NEAR: Duration = Duration::from_secs(5);
 /// A change by a person. The payload before an edit can be restored.
 fn changed(view: &View, info: &TaskInfo, change: &AuditEntry) -> Markup {
     let edited = change.kind() == Some(ActionKind::Edit);
-    let before = change.edit.as_ref().filter(|_| edited);
-    let before = before.and_then(AuditEdit::payload);
-    let before = before.filter(|before| *before != view.inspector.payload(info));
+    let old = change.edit.as_ref().filter(|_| edited);
+    let old = old.and_then(AuditEdit::payload);
+    let old = old.filter(|old| *old != view.inspector.payload(info));
     let applies = ActionKind::Edit.applies_to(ActionTarget::Task(info.state));
     html! {
-        (what(view, change)) " by " (who(change))
-        @if let Some(before) = before.filter(|_| applies && view.may_change()) { (restore(view, info, &before)) }
+        (change.describe()) ", by " (who(change)) (before(change))
+        @if let Some(old) = old.filter(|_| applies && view.may_change()) { (restore(view, info, &old)) }
     }
 }
 
-fn restore(view: &View, info: &TaskInfo, before: &Value) -> Markup {
+fn restore(view: &View, info: &TaskInfo, old: &Value) -> Markup {
     let queue = view.links.queue(&info.envelope.queue);
     html! {
         form.actions method="post" action=(format!("{queue}/tasks")) {
@@ -78,7 +78,7 @@ fn restore(view: &View, info: &TaskInfo, before: &Value) -> Markup {
             input type="hidden" name="which" value="chosen";
             input type="hidden" name="back" value="task";
             input type="hidden" name="seen" value=(version_of_payload(&view.inspector, info));
-            input type="hidden" name="payload" value=(before);
+            input type="hidden" name="payload" value=(old);
             button name="do" value=(ActionKind::Edit) { "Restore this payload" }
         }
     }
