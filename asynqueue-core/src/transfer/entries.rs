@@ -161,7 +161,7 @@ impl Entries<'_> {
             return Ok(Moved::Taken);
         }
         let pause = Pausable::Schedule(name.clone());
-        self.from.copy_pause(&self.to, &pause).await?;
+        self.from.copy_pause(self.to, &pause).await?;
         // Programs of the source that declare the entry do not restore it.
         let removal = note_removal(removal_of_entry(name), self.from.now());
         let expect = Expect::Version(version.version);

@@ -6,11 +6,10 @@ use super::tables::{problems, texts};
 
 /// Tables with rows that stay: figures, what was deleted recently, results of tasks whose caller was killed, and expired
 /// locks.
-const STAY: [&str; 9] = [
-    "meta", "queue", "tally", "hour", "document", "end", "lock",
+const STAY: [&str; 10] = [
+    "meta", "queue", "tally", "hour", "point", "document", "end", "lock",
     // The last call of each lane.
-    "call",
-    // A scheduler that was stopped while it fired a tick completes it after the entry was removed.
+    "call", // Queues remember the last tick of a removed entry for an hour.
     "tick",
 ];
 

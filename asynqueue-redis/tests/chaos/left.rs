@@ -7,8 +7,9 @@ use redis::{AsyncCommands, aio::MultiplexedConnection, cmd};
 
 use super::servers::keys;
 
-/// The parts of a queue that stay: statistics, names of workers, and the lanes of changes.
-const STAY: [&str; 5] = ["stats", "hours", "meta", "lanes", "workers"];
+/// The parts of a queue that stay: statistics, names of workers, the lanes of changes, and for an hour the last ticks of
+/// removed schedule entries.
+const STAY: [&str; 6] = ["stats", "hours", "meta", "lanes", "workers", "fired"];
 
 /// What all queues share, and what is kept for a while to recognise repeated changes.
 const SHARED: [&str; 9] = [
@@ -27,7 +28,8 @@ const SHARED: [&str; 9] = [
 pub(crate) async fn left(nodes: &[RedisServer]) -> Vec<String> {
     let mut left = Vec::new();
     for (mut connection, key) in keys(nodes).await {
-        if SHARED.contains(&key.as_str()) {
+        // Figures over time expire.
+        if SHARED.contains(&key.as_str()) || key.starts_with("aq:{points}:") {
             continue;
         }
         let part = match key.strip_prefix("aq:{") {

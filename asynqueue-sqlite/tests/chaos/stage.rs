@@ -45,14 +45,15 @@ const FULL: Fault = Fault::severe("full");
 
 /// Tables with rows that stay: figures, what was deleted lately, results of tasks whose caller was killed, and expired
 /// locks.
-const STAY: [&str; 7] = [
+const STAY: [&str; 8] = [
     "asynqueue_lock",
     "asynqueue_meta",
     "asynqueue_queue",
     "asynqueue_hour",
+    "asynqueue_point",
     "asynqueue_document",
     "asynqueue_end",
-    // A scheduler that was stopped while it fired a tick completes it after the entry was removed.
+    // Queues remember the last tick of a removed entry for an hour.
     "asynqueue_tick",
 ];
 
