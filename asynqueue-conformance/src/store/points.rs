@@ -1,6 +1,6 @@
 //! Figures over time.
 
-use std::{sync::Arc, time::Duration};
+use std::{slice, sync::Arc, time::Duration};
 
 use asynqueue_core::{
     broker::{BrokerError, Counts, Point, PointQuery, Series, Store},
@@ -47,7 +47,7 @@ pub async fn figures_of_one_key_and_time_are_added_up(harness: &dyn StoreHarness
     let first = point(at, "q", "a", &[(0, 1), (7, 2)]);
     let mut second = point(at, "q", "a", &[(7, 3), (255, 4)]);
     second.note = "another note".into();
-    add(&store, &[first.clone()]).await;
+    add(&store, slice::from_ref(&first)).await;
     add(&store, &[second.clone(), second]).await;
     let sum = point(at, "q", "a", &[(0, 1), (7, 8), (255, 8)]);
     assert_eq!(read(&store, &all(SERIES)).await, [sum]);
@@ -178,7 +178,7 @@ pub async fn points_that_are_no_longer_kept_are_gone(harness: &dyn StoreHarness)
     harness.advance(Duration::from_secs(122)).await;
     assert_eq!(read(&store, &all(SERIES)).await, []);
     let new = point(minute(&store), "q", "new", &[(0, 1)]);
-    add(&store, &[new.clone()]).await;
+    add(&store, slice::from_ref(&new)).await;
     assert_eq!(read(&store, &all(SERIES)).await, [new]);
     assert_eq!(read(&store, &all(Series::FailureDays)).await, [long]);
 }
