@@ -114,7 +114,7 @@ fn of_cause(figures: &Figures<'_>, cause: &Cause, failed: Failed, attempts: u64)
         |queue| Place::Tasks {
             queue: queue.clone(),
             state: state_of(failed),
-            filter: Filter::default().cause(cause.fingerprint),
+            filter: Filter::default().cause(cause.fingerprint).into(),
         },
     );
     let text = format!(

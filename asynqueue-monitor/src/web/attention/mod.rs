@@ -80,7 +80,7 @@ pub(super) enum Place {
     Tasks {
         queue: Name,
         state: TaskState,
-        filter: Filter,
+        filter: Box<Filter>,
     },
     /// A cause of failures that is in several queues.
     Cause(Fingerprint),
@@ -114,7 +114,7 @@ impl Concern {
             place: Place::Tasks {
                 queue: queue.clone(),
                 state,
-                filter: Filter::default(),
+                filter: Box::default(),
             },
             text,
         }

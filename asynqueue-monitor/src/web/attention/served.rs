@@ -122,7 +122,7 @@ fn unhandled(figures: &Figures<'_>) -> Vec<Concern> {
         place: Place::Tasks {
             queue: queue.clone(),
             state: TaskState::Scheduled,
-            filter: Filter::default().event(&**event),
+            filter: Filter::default().event(&**event).into(),
         },
         text: format!(
             "no running server handles `{}`: {} waiting. Start a server with a handler for it.",

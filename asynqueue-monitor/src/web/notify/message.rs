@@ -114,7 +114,7 @@ mod tests {
             place: Place::Tasks {
                 queue: "payments".into(),
                 state: TaskState::Archived,
-                filter: Filter::default().error("no"),
+                filter: Filter::default().error("no").into(),
             },
             text: "card:charge fails: <!channel> & more".into(),
         };

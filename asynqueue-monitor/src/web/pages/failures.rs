@@ -106,7 +106,7 @@ fn in_state(view: &View, cause: &Cause, queue: &Name, state: TaskState) -> Strin
     let place = Place::Tasks {
         queue: queue.clone(),
         state,
-        filter: Filter::default().cause(cause.fingerprint),
+        filter: Filter::default().cause(cause.fingerprint).into(),
     };
     place.url(&view.links)
 }
