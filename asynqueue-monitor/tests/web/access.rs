@@ -478,6 +478,9 @@ impl Write for Log {
 async fn each_change_is_written_to_the_audit_log_with_its_user() {
     let log = Log::default();
     let writer = log.clone();
+    // With one subscriber in the process, a line that another thread reaches first is disabled for all of them.
+    let unread = tracing_subscriber::fmt().with_writer(io::sink).finish();
+    let _other = tracing::Dispatch::new(unread);
     let subscriber = tracing_subscriber::fmt().with_ansi(false);
     let subscriber = subscriber.with_writer(move || writer.clone()).finish();
     let _guard = tracing::subscriber::set_default(subscriber);
