@@ -37,17 +37,20 @@ async fn an_unknown_span_or_order_is_rejected_with_those_that_exist() {
     }
 }
 
+async fn json_of(site: &Site, path: &str) -> Value {
+    serde_json::from_str(&site.page(path).await).expect("JSON")
+}
+
 #[tokio::test]
 async fn the_api_has_the_same_figures() {
     let site = Site::new().await;
-    let events: Value = serde_json::from_str(&site.page("/api/events?span=24h").await).unwrap();
+    let events = json_of(&site, "/api/events?span=24h").await;
     let event = &events[0];
     let figures = ["started", "succeeded", "failed", "archived", "lost"].map(|name| &event[name]);
     assert_eq!(event["event"], "email:send");
     assert_eq!(json!(figures), json!([3, 1, 2, 1, 0]));
     assert!(event["running"]["p95_ms"].is_u64(), "{event}");
-    let course = site.page("/api/events/email:send?span=1h").await;
-    let course: Value = serde_json::from_str(&course).unwrap();
+    let course = json_of(&site, "/api/events/email:send?span=1h").await;
     assert_eq!(course["points"][0]["failed"], 2);
     assert_eq!(course["running"][0]["from_us"], 0);
     let (status, _) = site.get("/api/events?span=2h").await;

@@ -137,7 +137,7 @@ mod tests {
                 let renamed = part.trim_start().strip_prefix("#[schema(as = ");
                 let name = renamed.and_then(|rest| rest.split(')').next());
                 let kind = |word: &&str| matches!(*word, "struct" | "enum");
-                let place = words.iter().position(|word| kind(&word)).expect("a type");
+                let place = words.iter().position(kind).expect("a type");
                 let name = name.unwrap_or(words[place + 1]);
                 let name = name.split(['<', ';']).next().unwrap_or(name).to_owned();
                 assert!(names.insert(name.clone()), "two schemas are named `{name}`");
