@@ -2,7 +2,7 @@
 //!
 //! | variable | default | |
 //! |---|---|---|
-//! | `ASYNQUEUE_HISTORIES` | 40 | how many histories to record and check |
+//! | `ASYNQUEUE_HISTORIES` | 20 | how many histories to record and check |
 //! | `ASYNQUEUE_HISTORY_SEED` | 1 | the seed of the first history; it increases by one for each |
 
 mod patched;
@@ -70,7 +70,7 @@ async fn decide(server: &Postgres, seed: u64) -> Result<Summary, Violation> {
 async fn concurrent_calls_of_several_handles_have_an_order() {
     let server = Postgres::shared().await;
     let first = number("ASYNQUEUE_HISTORY_SEED", 1);
-    let count = number("ASYNQUEUE_HISTORIES", 40);
+    let count = number("ASYNQUEUE_HISTORIES", 20);
     let (started, mut calls, mut tries, mut most) = (Instant::now(), 0, 0, 0);
     for seed in first..first + count {
         let summary = match decide(&server, seed).await {
