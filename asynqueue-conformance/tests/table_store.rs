@@ -868,7 +868,7 @@ impl Store for TableStore {
         page: Page,
     ) -> Result<TaskPage, BrokerError> {
         let mut rows = self.open()?.list(queue, state);
-        if state.is_final() {
+        if state.is_final() != page.reversed {
             rows.reverse();
         }
         // The place of the next task in the list. A list that changes between two pages may repeat or skip tasks.
