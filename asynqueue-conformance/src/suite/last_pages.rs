@@ -71,6 +71,24 @@ pub async fn leases_do_not_move_the_pages_from_the_end(harness: &dyn Harness) {
     assert_eq!((ids, next), (vec!["4".to_owned(), "3".to_owned()], None));
 }
 
+/// Tasks join a queue at this end, so every page but the first would repeat tasks.
+pub async fn new_tasks_do_not_move_the_pages_from_the_end(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue([prioritised("urgent", 3), prioritised("soon", 3)])
+        .await;
+    f.enqueue(tasks(["1", "2", "3"])).await;
+    let (mut ids, mut next) = last(&f, Pending, 1, None).await;
+    for n in 0..4 {
+        let new = ["new", "newer"].map(|name| task(&format!("{name}-{n}")));
+        f.enqueue(new).await;
+        let (more, after) = last(&f, Pending, 1, next).await;
+        ids.extend(more);
+        next = after;
+    }
+    assert_eq!(ids, ["3", "2", "1", "soon", "urgent"]);
+    assert_eq!(next, None);
+}
+
 /// Whether they were deleted, or enqueued again under the same id.
 pub async fn tasks_that_left_a_queue_are_not_in_its_pages_from_the_end(harness: &dyn Harness) {
     let f = Fixture::new(harness).await;

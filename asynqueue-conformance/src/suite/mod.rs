@@ -312,6 +312,7 @@ macro_rules! conformance_suite {
                 the_pages_from_the_end_are_the_reverse_of_the_list,
                 the_last_page_has_the_tasks_that_run_last,
                 leases_do_not_move_the_pages_from_the_end,
+                new_tasks_do_not_move_the_pages_from_the_end,
                 tasks_that_left_a_queue_are_not_in_its_pages_from_the_end,
             ],
             declared: [

@@ -317,7 +317,8 @@ impl Page {
     }
 
     /// The last `limit` tasks, last first: of waiting tasks those that run last, of finished tasks the oldest. It costs
-    /// as much as the first page, however long the list is.
+    /// as much as the first page, however long the list is. Tasks that become pending between two pages, up to
+    /// 10,000, are on neither.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), asynqueue_core::broker::BrokerError> {

@@ -5,10 +5,10 @@
 local at, most = tonumber(place), tonumber(limit)
 local firsts, length = redis.call('ZCARD', urgent), redis.call('LLEN', pending)
 if after ~= '' then
-  -- With a maximum, because the task may have left the list.
-  local found = redis.call('LPOS', pending, after, 'MAXLEN', at + 10000)
-  local rank = not found and redis.call('ZREVRANK', urgent, after)
-  if found then at = found + 1 elseif rank then at = length + rank + 1 end
+  local rank = redis.call('ZREVRANK', urgent, after)
+  -- With a maximum, because the task may have left the list. Nothing moves an entry to the left.
+  local found = not rank and redis.call('LPOS', pending, after, 'MAXLEN', at + 10000)
+  if rank then at = length + rank + 1 elseif found and found >= at then at = found + 1 end
 end
 local marked, last = redis.call('EXISTS', gone) == 1, at + 2000
 local ids, id = {}, after
