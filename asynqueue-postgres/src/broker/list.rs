@@ -15,65 +15,81 @@ use crate::sql::{
     values::{int, long, text},
 };
 
+// The limit is inside: whatever is joined to a page, no plan reads the rest of the list.
+
 /// A turn of a range has the place of the range, and as much more as it is after the first turn.
 const PENDING: &str = whole!(
-    "r.rank::text || ':' || (r.place + k.turn - r.first)",
-    "asynqueue.queue q join asynqueue.ready r on r.queue = q.id \
-     join asynqueue.task k on k.turn >= r.first and k.turn <= r.last",
-    "where q.name = $1 and (r.rank, r.place) > ($2, $3 - 1024) and (r.rank, r.place + k.turn - r.first) > ($2, $3) \
-     order by r.rank, r.place, k.turn limit $4"
+    "y.rank::text || ':' || y.place",
+    "(select r.rank, r.place + k.turn - r.first as place, k.turn from asynqueue.ready r \
+     join asynqueue.task k on k.turn >= r.first and k.turn <= r.last \
+     where r.queue = (select id from asynqueue.queue where name = $1) and (r.rank, r.place) > ($2, $3 - 1024) \
+     and (r.rank, r.place + k.turn - r.first) > ($2, $3) \
+     order by r.rank, r.place, k.turn limit $4) y join asynqueue.task k on k.turn = y.turn",
+    "order by y.rank, y.place"
 );
 
 const LAST_PENDING: &str = whole!(
-    "r.rank::text || ':' || (r.place + k.turn - r.first)",
-    "asynqueue.queue q join asynqueue.ready r on r.queue = q.id \
-     join asynqueue.task k on k.turn >= r.first and k.turn <= r.last",
-    "where q.name = $1 and (r.rank, r.place) < ($2, $3) and (r.rank, r.place + k.turn - r.first) < ($2, $3) \
-     order by r.rank desc, r.place desc, k.turn desc limit $4"
+    "y.rank::text || ':' || y.place",
+    "(select r.rank, r.place + k.turn - r.first as place, k.turn from asynqueue.ready r \
+     join asynqueue.task k on k.turn >= r.first and k.turn <= r.last \
+     where r.queue = (select id from asynqueue.queue where name = $1) and (r.rank, r.place) < ($2, $3) \
+     and (r.rank, r.place + k.turn - r.first) < ($2, $3) \
+     order by r.rank desc, r.place desc, k.turn desc limit $4) y join asynqueue.task k on k.turn = y.turn",
+    "order by y.rank desc, y.place desc"
 );
 
 /// By time, forwards.
 const UP: &str = whole!(
     "y.at || ':' || y.turn",
-    "asynqueue.queue q join asynqueue.later y on y.queue = q.id and y.state = $2 \
+    "(select at, turn from asynqueue.later where queue = (select id from asynqueue.queue where name = $1) \
+     and state = $2 and (at, turn) > ($3, $4) order by at, turn limit $5) y \
      join asynqueue.task k on k.turn = y.turn",
-    "where q.name = $1 and (y.at, y.turn) > ($3, $4) order by y.at, y.turn limit $5"
+    "order by y.at, y.turn"
 );
 
 /// By time, backwards.
 const DOWN: &str = whole!(
     "y.at || ':' || y.turn",
-    "asynqueue.queue q join asynqueue.later y on y.queue = q.id and y.state = $2 \
+    "(select at, turn from asynqueue.later where queue = (select id from asynqueue.queue where name = $1) \
+     and state = $2 and (at, turn) < ($3, $4) order by at desc, turn desc limit $5) y \
      join asynqueue.task k on k.turn = y.turn",
-    "where q.name = $1 and (y.at, y.turn) < ($3, $4) order by y.at desc, y.turn desc limit $5"
+    "order by y.at desc, y.turn desc"
 );
 
 const ACTIVE: &str = whole!(
     "y.until || ':' || y.turn",
-    "asynqueue.queue q join asynqueue.lease y on y.queue = q.id join asynqueue.task k on k.turn = y.turn",
-    "where q.name = $1 and (y.until, y.turn) > ($2, $3) order by y.until, y.turn limit $4"
+    "(select until, turn from asynqueue.lease where queue = (select id from asynqueue.queue where name = $1) \
+     and (until, turn) > ($2, $3) order by until, turn limit $4) y join asynqueue.task k on k.turn = y.turn",
+    "order by y.until, y.turn"
 );
 
 const LAST_ACTIVE: &str = whole!(
     "y.until || ':' || y.turn",
-    "asynqueue.queue q join asynqueue.lease y on y.queue = q.id join asynqueue.task k on k.turn = y.turn",
-    "where q.name = $1 and (y.until, y.turn) < ($2, $3) order by y.until desc, y.turn desc limit $4"
+    "(select until, turn from asynqueue.lease where queue = (select id from asynqueue.queue where name = $1) \
+     and (until, turn) < ($2, $3) order by until desc, turn desc limit $4) y join asynqueue.task k on k.turn = y.turn",
+    "order by y.until desc, y.turn desc"
 );
 
 /// By event and group, then oldest first.
 const AGGREGATING: &str = whole!(
-    "($3 + row_number() over (order by p.event, p.name, p.first, p.tries, y.at, y.id))::text",
-    "asynqueue.queue q join asynqueue.\"group\" p on p.queue = q.id join asynqueue.member y on y.\"group\" = p.id \
+    "y.place::text",
+    "(select y.turn, row_number() over (order by p.event, p.name, p.first, p.tries, y.at, y.id) as place \
+     from asynqueue.\"group\" p join asynqueue.member y on y.\"group\" = p.id \
+     where p.queue = (select id from asynqueue.queue where name = $1) \
+     order by p.event, p.name, p.first, p.tries, y.at, y.id limit $2 offset $3) y \
      join asynqueue.task k on k.turn = y.turn",
-    "where q.name = $1 order by p.event, p.name, p.first, p.tries, y.at, y.id limit $2 offset $3"
+    "order by y.place"
 );
 
 const LAST_AGGREGATING: &str = whole!(
-    "($3 + row_number() over (order by p.event desc, p.name desc, p.first desc, p.tries desc, y.at desc, y.id desc))::text",
-    "asynqueue.queue q join asynqueue.\"group\" p on p.queue = q.id join asynqueue.member y on y.\"group\" = p.id \
+    "y.place::text",
+    "(select y.turn, row_number() over (order by p.event desc, p.name desc, p.first desc, p.tries desc, y.at desc, \
+     y.id desc) as place \
+     from asynqueue.\"group\" p join asynqueue.member y on y.\"group\" = p.id \
+     where p.queue = (select id from asynqueue.queue where name = $1) \
+     order by p.event desc, p.name desc, p.first desc, p.tries desc, y.at desc, y.id desc limit $2 offset $3) y \
      join asynqueue.task k on k.turn = y.turn",
-    "where q.name = $1 order by p.event desc, p.name desc, p.first desc, p.tries desc, y.at desc, y.id desc \
-     limit $2 offset $3"
+    "order by y.place"
 );
 
 impl PostgresBroker {
