@@ -868,7 +868,7 @@ impl Store for TableStore {
         page: Page,
     ) -> Result<TaskPage, BrokerError> {
         let mut rows = self.open()?.list(queue, state);
-        if state.is_final() {
+        if state.is_final() != page.reversed {
             rows.reverse();
         }
         // The place of the next task in the list. A list that changes between two pages may repeat or skip tasks.
@@ -1065,8 +1065,16 @@ impl Harness for OnTables {
     }
 
     fn offers(&self, concern: &str, test: &str) -> bool {
-        // `all_matching_tasks_are_changed` changes tasks of groups among others, and `storage` is about memory.
-        let lacks = ["group", "parts", "all_matching", "storage", "points"];
+        // `all_matching_tasks_are_changed` changes tasks of groups among others, and `storage` is about memory. Cursors
+        // are numbers, which new tasks change at the end of the list.
+        let lacks = [
+            "group",
+            "parts",
+            "all_matching",
+            "storage",
+            "points",
+            "new_tasks_do_not_move",
+        ];
         !lacks
             .iter()
             .any(|lacking| concern.contains(lacking) || test.contains(lacking))

@@ -31,6 +31,10 @@ const ACCEPTED: &[(&str, &str)] = &[
         "there are as many leases as tasks that run",
     ),
     (
+        "(q.until, q.id) < (?2, ?3)",
+        "there are as many leases as tasks that run",
+    ),
+    (
         "from asynqueue_group where queue = ?1 order by due",
         "it ends at the first group that is not due",
     ),

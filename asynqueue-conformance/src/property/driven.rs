@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use asynqueue_core::{
     broker::{
         Aggregation, CancelOutcome, Conflict, Extended, Forwarded, Group, Keep, Lease,
-        LeaseRequest, Leased, Move, NewTask, Outcome, Replacement, Settled, Settlement,
+        LeaseRequest, Leased, Move, NewTask, Outcome, Page, Replacement, Settled, Settlement,
         SharedBroker, TaskInfo, Trimmed, When, all_of,
     },
     codec::{CodecName, MessagePack},
@@ -269,7 +269,8 @@ impl<'a> Driven<'a> {
     async fn archived(&self) -> Result<Vec<Vec<Archived>>, Fault> {
         let mut archived = Vec::new();
         for queue in &self.queues {
-            let tasks = complete_list(self.broker, queue, TaskState::Archived, 100).await?;
+            let tasks =
+                complete_list(self.broker, queue, TaskState::Archived, Page::first(100)).await?;
             let of = |task: TaskInfo| (task.envelope.id.clone(), task.at);
             archived.push(tasks.into_iter().map(of).collect());
         }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use asynqueue_core::{
-    broker::{QueueStats, SharedBroker, TaskInfo},
+    broker::{Page, QueueStats, SharedBroker, TaskInfo},
     task::{Name, TaskId, TaskRef, TaskState},
 };
 
@@ -45,7 +45,7 @@ async fn invariants_of(
     let mut counts = BTreeMap::new();
     let mut listed_in = HashMap::<TaskId, TaskState>::new();
     for state in TaskState::ALL {
-        let list = complete_list(broker, queue, state, usize::from(u16::MAX)).await?;
+        let list = complete_list(broker, queue, state, Page::first(usize::from(u16::MAX))).await?;
         for task in &list {
             plausible(queue, state, task)?;
             if let Some(other) = listed_in.insert(task.envelope.id.clone(), state) {
@@ -61,8 +61,12 @@ async fn invariants_of(
         in_order(queue, state, &list)?;
         looked_up_alone(broker, queue, &list).await?;
         for limit in BTreeSet::from([1, 2, 3, list.len()]) {
-            let pages = complete_list(broker, queue, state, limit).await?;
+            let pages = complete_list(broker, queue, state, Page::first(limit)).await?;
             let what = format!("{queue}: {state} tasks in pages of {limit}");
+            same(what, &pages, &list)?;
+            let mut pages = complete_list(broker, queue, state, Page::last(limit)).await?;
+            pages.reverse();
+            let what = format!("{queue}: {state} tasks from the end, in pages of {limit}");
             same(what, &pages, &list)?;
         }
         counts.insert(state, list.len() as u64);

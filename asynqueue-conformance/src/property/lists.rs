@@ -9,16 +9,16 @@ use asynqueue_core::{
 
 use super::difference::{Fault, ensure};
 
-/// A complete list, read in pages of `limit`.
+/// A complete list, read page by page like the given one.
 pub(super) async fn complete_list(
     broker: &SharedBroker,
     queue: &Name,
     state: TaskState,
-    limit: usize,
+    mut page: Page,
 ) -> Result<Vec<TaskInfo>, Fault> {
     let mut tasks: Vec<TaskInfo> = Vec::new();
     let mut met = HashSet::new();
-    let mut page = Page::first(limit);
+    let limit = page.limit;
     loop {
         let part = broker.list(queue, state, page.clone()).await?;
         let read = part.tasks.len();

@@ -1,7 +1,7 @@
 //! The complete readable state of a broker, for comparison with another's.
 
 use asynqueue_core::{
-    broker::{Finished, QueueStats, SharedBroker, TaskInfo, Version},
+    broker::{Finished, Page, QueueStats, SharedBroker, TaskInfo, Version},
     task::{Name, TaskId, TaskState},
 };
 
@@ -58,7 +58,7 @@ impl QueueState {
     async fn of(broker: &SharedBroker, name: Name, stats: QueueStats) -> Result<Self, Fault> {
         let (mut lists, mut ends) = (Vec::new(), Vec::new());
         for state in TaskState::ALL {
-            let mut list = complete_list(broker, &name, state, 100).await?;
+            let mut list = complete_list(broker, &name, state, Page::first(100)).await?;
             for task in &mut list {
                 // Each store has its own versions.
                 task.version = Version::default();

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use super::{
     Harness,
     fixture::{Fixture, id, ids, now, secs, task, task_ref, unique, with},
+    inspect::in_pages,
 };
 
 const LIMITS: Aggregate = Aggregate::DEFAULT
@@ -335,4 +336,18 @@ pub async fn a_group_due_before_all_others_is_signalled(harness: &dyn Harness) {
     f.enqueue([grouped("a", "x")]).await;
     let due = Signal::Due("q".into(), f.broker.now() + LIMITS.grace);
     assert_eq!(futures_util::StreamExt::next(&mut signals).await, Some(due));
+}
+
+/// By group and time, both reversed, whatever the size of the pages.
+pub async fn the_pages_of_members_from_the_end_are_the_reverse_of_the_list(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    for (n, group) in ["y", "x", "y", "z", "x", "y"].into_iter().enumerate() {
+        f.enqueue([grouped(&format!("{n}-{group}"), group)]).await;
+        f.advance(secs(1)).await;
+    }
+    let expected = ["3-z", "5-y", "2-y", "0-y", "4-x", "1-x"];
+    for limit in [1, 2, 4, 6] {
+        let pages = in_pages(&f, TaskState::Aggregating, Page::last(limit)).await;
+        assert_eq!(pages, expected, "in pages of {limit}");
+    }
 }

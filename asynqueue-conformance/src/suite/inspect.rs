@@ -146,21 +146,22 @@ pub async fn pages_make_up_the_complete_list(harness: &dyn Harness) {
         assert_eq!(whole.len(), 7, "{state}");
         // A page that ends with the list is the last one.
         for limit in [3, 7] {
-            assert_eq!(in_pages(&f, state, limit).await, whole, "{state}");
+            let pages = in_pages(&f, state, Page::first(limit)).await;
+            assert_eq!(pages, whole, "{state}");
         }
     }
 }
 
-async fn in_pages(f: &Fixture<'_>, state: TaskState, limit: usize) -> Vec<String> {
+/// The ids of a list, read page by page like the given one.
+pub(super) async fn in_pages(f: &Fixture<'_>, state: TaskState, mut page: Page) -> Vec<String> {
     let mut tasks = Vec::new();
-    let mut page = Page::first(limit);
     loop {
         let part = f
             .broker
             .list(&QUEUE.into(), state, page.clone())
             .await
             .unwrap();
-        assert!((1..=limit).contains(&part.tasks.len()), "{state}");
+        assert!((1..=page.limit).contains(&part.tasks.len()), "{state}");
         tasks.extend(part.tasks.iter().map(|info| info.envelope.id.to_string()));
         page.after = part.next;
         if page.after.is_none() {
@@ -169,7 +170,7 @@ async fn in_pages(f: &Fixture<'_>, state: TaskState, limit: usize) -> Vec<String
     }
 }
 
-async fn put_seven_in_each_state(f: &Fixture<'_>) {
+pub(super) async fn put_seven_in_each_state(f: &Fixture<'_>) {
     f.enqueue((0..7).map(|n| retained(&format!("completed-{n}"), secs(1_000))))
         .await;
     for leased in f.lease(7).await {

@@ -58,6 +58,7 @@ pub mod groups;
 pub mod inspect;
 pub mod inspector;
 pub mod large;
+pub mod last_pages;
 pub mod late;
 pub mod lease;
 pub mod lifecycle;
@@ -307,6 +308,13 @@ macro_rules! conformance_suite {
                 queries_for_unknown_names_create_no_queue,
                 latency_is_that_of_the_next_task_to_run,
             ],
+            last_pages: [
+                the_pages_from_the_end_are_the_reverse_of_the_list,
+                the_last_page_has_the_tasks_that_run_last,
+                leases_do_not_move_the_pages_from_the_end,
+                new_tasks_do_not_move_the_pages_from_the_end,
+                tasks_that_left_a_queue_are_not_in_its_pages_from_the_end,
+            ],
             declared: [
                 a_change_of_subscribers_changes_their_mark,
                 missing_subscribers_are_restored,
@@ -376,6 +384,7 @@ macro_rules! conformance_suite {
                 the_locks_of_members_are_released,
                 a_waiter_for_a_member_learns_that_it_is_gone,
                 members_are_listed_by_group_oldest_first,
+                the_pages_of_members_from_the_end_are_the_reverse_of_the_list,
                 a_group_due_before_all_others_is_signalled,
             ],
             pauses: [

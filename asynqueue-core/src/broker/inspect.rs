@@ -84,7 +84,7 @@ pub trait Inspect: Send + Sync {
     async fn tasks(&self, tasks: &[TaskRef]) -> Result<Vec<Option<TaskInfo>>, BrokerError>;
 
     /// One page of the tasks of a queue in one state: waiting tasks in the order they will run, finished tasks newest
-    /// first, aggregating tasks by event and group, oldest first.
+    /// first, aggregating tasks by event and group, oldest first. [`Page::last`] starts at the other end.
     ///
     /// # Errors
     ///
@@ -302,12 +302,42 @@ pub struct Page {
     pub after: Option<Cursor>,
     /// How many tasks to return at most. Default 100.
     pub limit: usize,
+    /// Whether the list is read from its end. The pages of one list all have the same direction. Default no.
+    pub reversed: bool,
 }
 
 impl Page {
     /// The first `limit` tasks.
     pub fn first(limit: usize) -> Self {
-        Self { after: None, limit }
+        Self {
+            after: None,
+            limit,
+            reversed: false,
+        }
+    }
+
+    /// The last `limit` tasks, last first: of waiting tasks those that run last, of finished tasks the oldest. It costs
+    /// as much as the first page, however long the list is. Tasks that become pending between two pages, up to
+    /// 10,000, are on neither.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), asynqueue_core::broker::BrokerError> {
+    /// use asynqueue_core::{
+    ///     broker::{Inspect, Page},
+    ///     memory::MemoryBroker,
+    ///     task::TaskState,
+    /// };
+    ///
+    /// let broker = MemoryBroker::new();
+    /// let newest = broker.list(&"mail".into(), TaskState::Pending, Page::last(50)).await?;
+    /// let before = Page::last(50).after(newest.next);
+    /// # let _ = before; Ok(()) }
+    /// ```
+    pub fn last(limit: usize) -> Self {
+        Self {
+            reversed: true,
+            ..Self::first(limit)
+        }
     }
 
     /// Starts at the place that [`TaskPage::next`] of the page before returned. `None` for the first page.
@@ -322,15 +352,12 @@ impl Page {
 
 impl Default for Page {
     fn default() -> Self {
-        Self {
-            after: None,
-            limit: 100,
-        }
+        Self::first(100)
     }
 }
 
-/// A place in a list, in the broker's format. If the list changes between two pages, tasks can be missed or returned
-/// twice.
+/// A place in a list, in the broker's format, for pages of the same direction. If the list changes between two pages,
+/// tasks can be missed or returned twice.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Cursor(pub String);

@@ -165,10 +165,7 @@ impl Bulk {
     }
 
     async fn chunk(&mut self) -> Result<(), BrokerError> {
-        let page = Page {
-            after: self.next.take(),
-            limit: CHUNK,
-        };
+        let page = Page::first(CHUNK).after(self.next.take());
         let inspector = &self.inspector;
         let (started, most) = match self.start {
             Some(start) => start,

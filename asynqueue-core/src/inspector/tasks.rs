@@ -87,6 +87,7 @@ impl Inspector {
             let part = Page {
                 after: listing.next.take(),
                 limit: room.min(CHUNK),
+                reversed: page.reversed,
             };
             let found = self.broker.list(queue, state, part).await?;
             listing.scanned += found.tasks.len();

@@ -42,7 +42,7 @@ impl GroupTable {
     }
 
     /// All members, by event and group, oldest first.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &TaskId> {
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &TaskId> {
         let members = self.groups.values();
         members.flat_map(|members| members.tasks.iter().map(|(_, id)| id))
     }

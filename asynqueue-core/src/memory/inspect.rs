@@ -1,4 +1,4 @@
-//! Reading queues.
+//! Reading tasks and figures of queues.
 
 use super::{
     Now,
@@ -6,7 +6,7 @@ use super::{
     table::{Place, Record},
 };
 use crate::{
-    broker::{Cursor, HourStats, Page, QueueStats, TaskInfo, TaskPage, Version},
+    broker::{HourStats, QueueStats, TaskInfo, Version},
     task::{Envelope, TaskId, TaskState, Timestamp},
 };
 
@@ -78,69 +78,5 @@ impl Queue {
         (bytes as u64 * self.tasks.len() as u64)
             .checked_div(sampled as u64)
             .unwrap_or(0)
-    }
-
-    pub(super) fn list(&self, state: TaskState, page: &Page, now: Now) -> TaskPage {
-        let after = page.after.as_ref().map(|cursor| cursor.0.as_str());
-        match state {
-            TaskState::Pending => {
-                let skipped = after.and_then(|place| place.parse().ok()).unwrap_or(0);
-                let tasks = self.pending.iter().enumerate().skip(skipped);
-                self.page(
-                    page.limit,
-                    now,
-                    tasks.map(|(i, task)| (&task.id, (i + 1).to_string())),
-                )
-            }
-            TaskState::Scheduled => {
-                self.page_of(page.limit, now, self.scheduled.from(after, false))
-            }
-            TaskState::Retry => self.page_of(page.limit, now, self.retry.from(after, false)),
-            TaskState::Active => self.page_of(page.limit, now, self.active.from(after, false)),
-            TaskState::Completed => self.page_of(page.limit, now, self.completed.from(after, true)),
-            TaskState::Archived => self.page_of(page.limit, now, self.archived.from(after, true)),
-            TaskState::Aggregating => {
-                let skipped = after.and_then(|place| place.parse().ok()).unwrap_or(0);
-                let tasks = self.groups.iter().enumerate().skip(skipped);
-                self.page(
-                    page.limit,
-                    now,
-                    tasks.map(|(i, id)| (id, (i + 1).to_string())),
-                )
-            }
-            TaskState::Other => TaskPage::default(),
-        }
-    }
-
-    fn page_of<'a>(
-        &self,
-        limit: usize,
-        now: Now,
-        places: impl Iterator<Item = &'a (Timestamp, TaskId)>,
-    ) -> TaskPage {
-        self.page(
-            limit,
-            now,
-            places.map(|(at, id)| (id, format!("{}:{id}", at.as_millis()))),
-        )
-    }
-
-    /// A page of tasks, each given with the cursor of its place.
-    fn page<'a>(
-        &self,
-        limit: usize,
-        now: Now,
-        ids: impl Iterator<Item = (&'a TaskId, String)>,
-    ) -> TaskPage {
-        let mut ids = ids.peekable();
-        let mut page = TaskPage::default();
-        while let Some((id, cursor)) = ids.next_if(|_| page.tasks.len() < limit) {
-            page.tasks.extend(self.info(id, now));
-            page.next = Some(Cursor(cursor));
-        }
-        if ids.peek().is_none() {
-            page.next = None;
-        }
-        page
     }
 }

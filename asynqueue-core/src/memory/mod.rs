@@ -5,6 +5,7 @@ mod edit;
 mod groups;
 mod import;
 mod inspect;
+mod list;
 mod listeners;
 mod locks;
 mod points;

@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque, hash_map::Entry},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque, hash_map::Entry},
     ops::Bound::{Excluded, Unbounded},
     sync::Arc,
 };
@@ -105,6 +105,21 @@ impl Pending {
         entries.filter(move |task| !stale.take(task))
     }
 
+    /// The tasks from the back. `waits` returns whether the task of an entry still waits with its priority: then the
+    /// last of the entries with its id is the task, and otherwise all of them are stale.
+    pub(super) fn backwards<'a>(
+        &'a self,
+        waits: impl Fn(&Envelope) -> bool,
+    ) -> impl Iterator<Item = &'a Arc<Envelope>> {
+        let mut seen = HashSet::new();
+        let entries = self.plain.iter().rev();
+        let entries = entries.chain(self.urgent.values().rev());
+        entries.filter(move |task| match self.stale.has(task) {
+            true => seen.insert(key(task)) && waits(task),
+            false => true,
+        })
+    }
+
     /// Frees memory once most of it is unused.
     pub(super) fn shrink(&mut self) {
         if self.plain.capacity() / 4 > self.plain.len() {
@@ -124,6 +139,11 @@ impl Stale {
     fn add(&mut self, task: &Envelope) {
         *self.counts.entry(key(task)).or_default() += 1;
         self.len += 1;
+    }
+
+    /// Whether any entry with this id and priority is stale.
+    fn has(&self, entry: &Envelope) -> bool {
+        self.len > 0 && self.counts.contains_key(&key(entry))
     }
 
     /// Whether an entry is stale. If so, it is removed from the count.
@@ -289,6 +309,9 @@ mod tests {
         pending.push_back(Arc::clone(&plain));
         let order: Vec<_> = pending.iter().map(|task| task.id.to_string()).collect();
         assert_eq!(order, ["0", "2", "1"]);
+        let backwards = pending.backwards(|task| task.options.priority == 0);
+        let backwards: Vec<_> = backwards.map(|task| task.id.to_string()).collect();
+        assert_eq!(backwards, ["1", "2", "0"]);
         assert_eq!(pending.len(), 3);
         let popped = std::iter::from_fn(|| pending.pop());
         let popped: Vec<_> = popped.map(|task| task.id.to_string()).collect();

@@ -1,6 +1,6 @@
 //! Lists of tasks: their order, their columns and the values of headers.
 
-use asynqueue_core::producer::Producer;
+use asynqueue_core::{broker::Page, inspector::Filter, producer::Producer, task::TaskState};
 use serde_json::json;
 
 use super::site::{Email, Site};
@@ -11,25 +11,90 @@ async fn a_list_that_is_too_long_to_sort_says_so_and_names_its_order() {
     let site = Site::new().await;
     site.enqueue(1_999).await;
     let newest = "/queues/mail?state=pending&sort=newest";
-    let note = "Not sorted, because only lists of up to 2\u{202f}000 tasks are. The order is: Next to run first.";
+    let note = "Not sorted, because only lists of up to 2\u{202f}000 tasks are. The order is: Last to run first.";
     assert!(!site.page(newest).await.contains("Not sorted"));
     site.enqueue(1).await;
     let page = site.page(newest).await;
     assert!(page.contains(note), "{page}");
-    // Its pages are those of the queue.
-    let (_, next) = page
-        .split_once("class=\"next\" href=\"")
-        .expect("a next page");
-    let next = next
-        .split_once('"')
-        .expect("its end")
-        .0
-        .replace("&amp;", "&");
-    let second = site.page(&next).await;
-    assert!(second.contains(note) && second.matches("class=\"id\"").count() == 50);
+    // Its pages are those of the queue, from the end with the newest tasks.
+    let first = ids_on(&page);
+    let second = site.page(&next_of(&page)).await;
+    assert!(second.contains(note), "{second}");
+    let shown = [first, ids_on(&second)].concat();
+    let list = site.inspector.list(
+        &"mail".into(),
+        TaskState::Pending,
+        &Filter::default(),
+        Page::last(100),
+    );
+    let last = list.await.expect("a list").tasks;
+    let last: Vec<_> = last
+        .iter()
+        .map(|task| task.envelope.id.to_string())
+        .collect();
+    assert_eq!(shown, last);
+    // The oldest ones are at its start.
+    let page = site.page("/queues/mail?state=pending&sort=oldest").await;
+    assert!(page.contains("The order is: Next to run first."), "{page}");
     // Archived tasks are listed from the last one, however many there are.
     let page = site.page("/queues/mail?state=archived").await;
     assert!(page.contains(">Last archived first</option>"), "{page}");
+}
+
+/// The ids in the list of a page.
+fn ids_on(page: &str) -> Vec<String> {
+    let rows = page.split("class=\"id\"").skip(1);
+    let id = |row: &str| {
+        let (_, text) = row.split_once('>').expect("a link");
+        text.split_once('<').expect("its end").0.to_owned()
+    };
+    rows.map(id).collect()
+}
+
+/// The link to the next page.
+fn next_of(page: &str) -> String {
+    let (_, next) = page
+        .split_once("class=\"next\" href=\"")
+        .expect("a next page");
+    let (next, _) = next.split_once('"').expect("its end");
+    next.replace("&amp;", "&")
+}
+
+/// However long it is, on the page and in the API, with and without a filter.
+#[tokio::test]
+async fn a_list_is_read_from_its_end() {
+    let site = Site::new().await;
+    site.enqueue(2_100).await;
+    let path = "/api/queues/mail/tasks?state=pending&limit=200";
+    let (mut ids, mut next) = (Vec::new(), String::new());
+    loop {
+        let page = site.read(&format!("{path}&order=last{next}")).await;
+        let tasks = page["tasks"].as_array().expect("a list").iter();
+        ids.extend(tasks.map(|task| task["id"].as_str().expect("an id").to_owned()));
+        match page["next"].as_str() {
+            Some(cursor) => next = format!("&after={cursor}"),
+            None => break,
+        }
+    }
+    assert_eq!(ids.len(), 2_101);
+    assert_eq!(ids[2_100], "pending", "the first one comes last");
+    let first = site.read(&format!("{path}&order=first")).await;
+    assert_eq!(first, site.read(path).await);
+    assert_eq!(first["tasks"][0]["id"], "pending");
+    for filter in ["", "age%3C1h"] {
+        let list = format!("/queues/mail?state=pending&sort=last&filter={filter}");
+        let page = site.page(&list).await;
+        let chosen = "<option value=\"last\" selected>Last to run first</option>";
+        assert!(
+            page.contains(chosen) && !page.contains("Not sorted"),
+            "{page}"
+        );
+        assert_eq!(ids_on(&page), ids[..50]);
+        let page = site.page(&next_of(&page)).await;
+        assert_eq!(ids_on(&page), ids[50..100]);
+    }
+    let (status, error) = site.get(&format!("{path}&order=newest")).await;
+    assert!(status == 400 && error.contains("newest"), "{error}");
 }
 
 async fn enqueue_of(site: &Site, tenant: &str, tasks: usize) {

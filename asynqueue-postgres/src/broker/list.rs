@@ -15,41 +15,81 @@ use crate::sql::{
     values::{int, long, text},
 };
 
+// The limit is inside: whatever is joined to a page, no plan reads the rest of the list.
+
 /// A turn of a range has the place of the range, and as much more as it is after the first turn.
 const PENDING: &str = whole!(
-    "r.rank::text || ':' || (r.place + k.turn - r.first)",
-    "asynqueue.queue q join asynqueue.ready r on r.queue = q.id \
-     join asynqueue.task k on k.turn >= r.first and k.turn <= r.last",
-    "where q.name = $1 and (r.rank, r.place) > ($2, $3 - 1024) and (r.rank, r.place + k.turn - r.first) > ($2, $3) \
-     order by r.rank, r.place, k.turn limit $4"
+    "y.rank::text || ':' || y.place",
+    "(select r.rank, r.place + k.turn - r.first as place, k.turn from asynqueue.ready r \
+     join asynqueue.task k on k.turn >= r.first and k.turn <= r.last \
+     where r.queue = (select id from asynqueue.queue where name = $1) and (r.rank, r.place) > ($2, $3 - 1024) \
+     and (r.rank, r.place + k.turn - r.first) > ($2, $3) \
+     order by r.rank, r.place, k.turn limit $4) y join asynqueue.task k on k.turn = y.turn",
+    "order by y.rank, y.place"
 );
 
-const WAITING: &str = whole!(
-    "y.at || ':' || y.turn",
-    "asynqueue.queue q join asynqueue.later y on y.queue = q.id and y.state = $2 \
-     join asynqueue.task k on k.turn = y.turn",
-    "where q.name = $1 and (y.at, y.turn) > ($3, $4) order by y.at, y.turn limit $5"
+const LAST_PENDING: &str = whole!(
+    "y.rank::text || ':' || y.place",
+    "(select r.rank, r.place + k.turn - r.first as place, k.turn from asynqueue.ready r \
+     join asynqueue.task k on k.turn >= r.first and k.turn <= r.last \
+     where r.queue = (select id from asynqueue.queue where name = $1) and (r.rank, r.place) < ($2, $3) \
+     and (r.rank, r.place + k.turn - r.first) < ($2, $3) \
+     order by r.rank desc, r.place desc, k.turn desc limit $4) y join asynqueue.task k on k.turn = y.turn",
+    "order by y.rank desc, y.place desc"
 );
 
-const ENDED: &str = whole!(
+/// By time, forwards.
+const UP: &str = whole!(
     "y.at || ':' || y.turn",
-    "asynqueue.queue q join asynqueue.later y on y.queue = q.id and y.state = $2 \
+    "(select at, turn from asynqueue.later where queue = (select id from asynqueue.queue where name = $1) \
+     and state = $2 and (at, turn) > ($3, $4) order by at, turn limit $5) y \
      join asynqueue.task k on k.turn = y.turn",
-    "where q.name = $1 and (y.at, y.turn) < ($3, $4) order by y.at desc, y.turn desc limit $5"
+    "order by y.at, y.turn"
+);
+
+/// By time, backwards.
+const DOWN: &str = whole!(
+    "y.at || ':' || y.turn",
+    "(select at, turn from asynqueue.later where queue = (select id from asynqueue.queue where name = $1) \
+     and state = $2 and (at, turn) < ($3, $4) order by at desc, turn desc limit $5) y \
+     join asynqueue.task k on k.turn = y.turn",
+    "order by y.at desc, y.turn desc"
 );
 
 const ACTIVE: &str = whole!(
     "y.until || ':' || y.turn",
-    "asynqueue.queue q join asynqueue.lease y on y.queue = q.id join asynqueue.task k on k.turn = y.turn",
-    "where q.name = $1 and (y.until, y.turn) > ($2, $3) order by y.until, y.turn limit $4"
+    "(select until, turn from asynqueue.lease where queue = (select id from asynqueue.queue where name = $1) \
+     and (until, turn) > ($2, $3) order by until, turn limit $4) y join asynqueue.task k on k.turn = y.turn",
+    "order by y.until, y.turn"
+);
+
+const LAST_ACTIVE: &str = whole!(
+    "y.until || ':' || y.turn",
+    "(select until, turn from asynqueue.lease where queue = (select id from asynqueue.queue where name = $1) \
+     and (until, turn) < ($2, $3) order by until desc, turn desc limit $4) y join asynqueue.task k on k.turn = y.turn",
+    "order by y.until desc, y.turn desc"
 );
 
 /// By event and group, then oldest first.
 const AGGREGATING: &str = whole!(
-    "($3 + row_number() over (order by p.event, p.name, p.first, p.tries, y.at, y.id))::text",
-    "asynqueue.queue q join asynqueue.\"group\" p on p.queue = q.id join asynqueue.member y on y.\"group\" = p.id \
+    "y.place::text",
+    "(select y.turn, row_number() over (order by p.event, p.name, p.first, p.tries, y.at, y.id) as place \
+     from asynqueue.\"group\" p join asynqueue.member y on y.\"group\" = p.id \
+     where p.queue = (select id from asynqueue.queue where name = $1) \
+     order by p.event, p.name, p.first, p.tries, y.at, y.id limit $2 offset $3) y \
      join asynqueue.task k on k.turn = y.turn",
-    "where q.name = $1 order by p.event, p.name, p.first, p.tries, y.at, y.id limit $2 offset $3"
+    "order by y.place"
+);
+
+const LAST_AGGREGATING: &str = whole!(
+    "y.place::text",
+    "(select y.turn, row_number() over (order by p.event desc, p.name desc, p.first desc, p.tries desc, y.at desc, \
+     y.id desc) as place \
+     from asynqueue.\"group\" p join asynqueue.member y on y.\"group\" = p.id \
+     where p.queue = (select id from asynqueue.queue where name = $1) \
+     order by p.event desc, p.name desc, p.first desc, p.tries desc, y.at desc, y.id desc limit $2 offset $3) y \
+     join asynqueue.task k on k.turn = y.turn",
+    "order by y.place"
 );
 
 impl PostgresBroker {
@@ -77,10 +117,14 @@ impl PostgresBroker {
 /// One task more than the page has. `None` for a state that is not listed.
 fn call(queue: &Name, state: TaskState, page: &Page) -> Option<Call> {
     let after = page.after.as_ref().map(|cursor| cursor.0.as_str());
-    let numbers = |first: (i64, i64)| after.and_then(numbers).unwrap_or(first);
+    let numbers = |reversed: bool| {
+        let outside = if reversed { i64::MAX } else { -1 };
+        after.and_then(numbers).unwrap_or((outside, outside))
+    };
     let (name, limit) = (text(queue), int(page.limit.saturating_add(1)));
-    let by_time = |sql, number, first| {
-        let (at, turn) = numbers(first);
+    let by_time = |number, reversed| {
+        let (at, turn) = numbers(reversed);
+        let sql = if reversed { DOWN } else { UP };
         Call::new(
             sql,
             [
@@ -92,26 +136,34 @@ fn call(queue: &Name, state: TaskState, page: &Page) -> Option<Call> {
             ],
         )
     };
-    const FIRST: (i64, i64) = (-1, -1);
-    const LAST: (i64, i64) = (i64::MAX, i64::MAX);
     Some(match state {
         TaskState::Pending => {
-            let (rank, place) = numbers((i64::from(i16::MIN), 0));
-            let rank = Value::Short(i16::try_from(rank).unwrap_or(i16::MIN));
-            Call::new(PENDING, [name, rank, long(place), limit])
+            let (sql, outside) = match page.reversed {
+                true => (LAST_PENDING, (i16::MAX, i64::MAX)),
+                false => (PENDING, (i16::MIN, 0)),
+            };
+            let place = after.and_then(self::numbers);
+            let place = place.and_then(|(rank, place)| Some((i16::try_from(rank).ok()?, place)));
+            let (rank, place) = place.unwrap_or(outside);
+            Call::new(sql, [name, Value::Short(rank), long(place), limit])
         }
         TaskState::Active => {
-            let (until, turn) = numbers(FIRST);
-            Call::new(ACTIVE, [name, long(until), long(turn), limit])
+            let (until, turn) = numbers(page.reversed);
+            let sql = if page.reversed { LAST_ACTIVE } else { ACTIVE };
+            Call::new(sql, [name, long(until), long(turn), limit])
         }
         TaskState::Aggregating => {
             let skipped = after.and_then(|after| after.parse().ok()).unwrap_or(0_i64);
-            Call::new(AGGREGATING, [name, limit, long(skipped)])
+            let sql = match page.reversed {
+                true => LAST_AGGREGATING,
+                false => AGGREGATING,
+            };
+            Call::new(sql, [name, limit, long(skipped)])
         }
-        TaskState::Scheduled => by_time(WAITING, 3, FIRST),
-        TaskState::Retry => by_time(WAITING, 4, FIRST),
-        TaskState::Completed => by_time(ENDED, 5, LAST),
-        TaskState::Archived => by_time(ENDED, 6, LAST),
+        TaskState::Scheduled => by_time(3, page.reversed),
+        TaskState::Retry => by_time(4, page.reversed),
+        TaskState::Completed => by_time(5, !page.reversed),
+        TaskState::Archived => by_time(6, !page.reversed),
         _ => return None,
     })
 }

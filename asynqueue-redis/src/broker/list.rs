@@ -18,18 +18,15 @@ impl RedisBroker {
         page: Page,
     ) -> Result<TaskPage, BrokerError> {
         let queue = self.queue(queue);
-        let mut found = TaskPage::new(Vec::new(), page.after);
+        let mut found = TaskPage::new(Vec::new(), page.after.clone());
         loop {
-            let limit = (page.limit - found.tasks.len()).min(MAX_CHUNK);
+            let mut part = page.clone().after(found.next.take());
+            part.limit = (page.limit - found.tasks.len()).min(MAX_CHUNK);
             let part = match state {
-                TaskState::Pending => self.list_pending(&queue, found.next.take(), limit).await?,
-                TaskState::Aggregating => {
-                    self.list_grouped(&queue, found.next.take(), limit).await?
-                }
-                _ => {
-                    self.list_by_time(&queue, state, found.next.take(), limit)
-                        .await?
-                }
+                TaskState::Pending if part.reversed => self.list_last_pending(&queue, part).await?,
+                TaskState::Pending => self.list_pending(&queue, part).await?,
+                TaskState::Aggregating => self.list_grouped(&queue, part).await?,
+                _ => self.list_by_time(&queue, state, part).await?,
             };
             found.tasks.extend(part.tasks);
             found.next = part.next;
@@ -39,36 +36,55 @@ impl RedisBroker {
         }
     }
 
-    async fn list_pending(
-        &self,
-        queue: &Queue,
-        after: Option<Cursor>,
-        limit: usize,
-    ) -> Result<TaskPage, BrokerError> {
-        let place = after
-            .and_then(|cursor| cursor.0.parse::<u64>().ok())
-            .unwrap_or(0);
-        let args = script::list_pending::Args { place, limit };
+    async fn list_pending(&self, queue: &Queue, page: Page) -> Result<TaskPage, BrokerError> {
+        let place = page.after.and_then(|cursor| cursor.0.parse::<u64>().ok());
+        let args = script::list_pending::Args {
+            place: place.unwrap_or(0),
+            limit: page.limit,
+        };
         let call = script::list_pending::call(&queue.keys, args);
         let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
         let next = reply::text(reply::next(&mut answer)?)?;
-        let ids = reply::array(reply::next(&mut answer)?)?
-            .into_iter()
-            .map(task_id);
-        let ids = ids.collect::<Result<Vec<_>, _>>()?;
+        let ids = task_ids(reply::next(&mut answer)?)?;
         Ok(TaskPage::new(
             self.look_in(queue, &ids, TaskState::Pending).await?,
             (!next.is_empty()).then_some(Cursor(next)),
         ))
     }
 
-    async fn list_grouped(
-        &self,
-        queue: &Queue,
-        after: Option<Cursor>,
-        limit: usize,
-    ) -> Result<TaskPage, BrokerError> {
+    /// The cursor also has the last task of the page, because tasks that become pending change all positions.
+    async fn list_last_pending(&self, queue: &Queue, page: Page) -> Result<TaskPage, BrokerError> {
+        let after = page.after.as_ref().and_then(|cursor| {
+            let (place, after) = cursor.0.split_once(':')?;
+            Some((place.parse::<u64>().ok()?, after))
+        });
+        let (place, after) = after.unwrap_or((0, ""));
+        let limit = page.limit;
+        let args = script::list_last_pending::Args {
+            place,
+            after,
+            limit,
+        };
+        let call = script::list_last_pending::call(&queue.keys, args);
+        let mut answer = reply::array(call.send(self.link()).await?)?.into_iter();
+        let next = reply::text(reply::next(&mut answer)?)?;
+        let last = reply::text(reply::next(&mut answer)?)?;
+        let ids = task_ids(reply::next(&mut answer)?)?;
+        Ok(TaskPage::new(
+            self.look_in(queue, &ids, TaskState::Pending).await?,
+            (!next.is_empty()).then(|| Cursor(format!("{next}:{last}"))),
+        ))
+    }
+
+    async fn list_grouped(&self, queue: &Queue, page: Page) -> Result<TaskPage, BrokerError> {
+        let Page {
+            after,
+            limit,
+            reversed,
+            ..
+        } = page;
         let args = script::list_grouped::Args {
+            direction: direction(reversed),
             // One more than requested shows whether this is the last page.
             limit: limit + 1,
             after: after.map_or_else(String::new, |cursor| cursor.0),
@@ -95,21 +111,21 @@ impl RedisBroker {
         &self,
         queue: &Queue,
         state: TaskState,
-        after: Option<Cursor>,
-        limit: usize,
+        page: Page,
     ) -> Result<TaskPage, BrokerError> {
+        let Page { after, limit, .. } = page;
         let keys = &queue.keys;
-        let (list, direction) = match state {
-            TaskState::Scheduled => (&keys.scheduled, "up"),
-            TaskState::Retry => (&keys.retry, "up"),
-            TaskState::Active => (&keys.active, "up"),
-            TaskState::Completed => (&keys.completed, "down"),
-            TaskState::Archived => (&keys.archived, "down"),
+        let (list, reversed) = match state {
+            TaskState::Scheduled => (&keys.scheduled, page.reversed),
+            TaskState::Retry => (&keys.retry, page.reversed),
+            TaskState::Active => (&keys.active, page.reversed),
+            TaskState::Completed => (&keys.completed, !page.reversed),
+            TaskState::Archived => (&keys.archived, !page.reversed),
             // Pending and aggregating tasks are listed above. Unknown states of later versions have no list.
             _ => return Ok(TaskPage::default()),
         };
         let args = script::list::Args {
-            direction,
+            direction: direction(reversed),
             // One more than requested shows whether this is the last page.
             limit: limit + 1,
         };
@@ -157,6 +173,14 @@ impl RedisBroker {
             .map(TaskInfo::from)
             .collect())
     }
+}
+
+fn direction(reversed: bool) -> &'static str {
+    if reversed { "down" } else { "up" }
+}
+
+fn task_ids(values: Value) -> Result<Vec<TaskId>, BrokerError> {
+    reply::array(values)?.into_iter().map(task_id).collect()
 }
 
 fn task_id(value: Value) -> Result<TaskId, BrokerError> {

@@ -242,7 +242,7 @@ scripts! {
     /// Returns the tasks that wait in groups.
     list_grouped {
         keys of QueueKeys: grouped;
-        args: limit after;
+        args: direction limit after;
     }
 
     /// Returns the pending tasks, in their order.
@@ -250,6 +250,13 @@ scripts! {
         shared: clock gone;
         keys of QueueKeys: pending urgent gone tasks archived completed scheduled retry;
         args: place limit;
+    }
+
+    /// Returns the pending tasks, last first.
+    list_last_pending {
+        shared: clock gone;
+        keys of QueueKeys: pending urgent gone tasks archived completed scheduled retry;
+        args: place after limit;
     }
 
     /// Notes that a caller waits for a task to end.

@@ -50,6 +50,15 @@ impl From<State> for TaskState {
     }
 }
 
+/// The end of a list at which its first page starts.
+#[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ListOrder {
+    #[default]
+    First,
+    Last,
+}
+
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListParams {
@@ -58,7 +67,12 @@ pub(super) struct ListParams {
     /// Terms such as `event=email:*`, `error~timeout` and `age>1h`. All terms have to match.
     #[serde(default)]
     filter: String,
-    /// The cursor `next` of the previous page.
+    /// `first`: waiting tasks in the order they will run, finished tasks newest first. `last`: the reverse, at the same
+    /// cost.
+    #[serde(default)]
+    #[param(inline, default = "first")]
+    order: ListOrder,
+    /// The cursor `next` of the previous page, which has the same `order`.
     after: Option<String>,
     #[serde(default = "fifty")]
     #[param(minimum = 1, maximum = 200, default = 50)]
@@ -143,7 +157,11 @@ pub(super) async fn list_tasks(
         )));
     }
     let filter: Filter = params.filter.parse()?;
-    let page = Page::first(params.limit).after(params.after.map(Cursor));
+    let page = match params.order {
+        ListOrder::First => Page::first(params.limit),
+        ListOrder::Last => Page::last(params.limit),
+    };
+    let page = page.after(params.after.map(Cursor));
     let (queue, state) = (view.known_queue(&queue).await?, params.state.into());
     let listing = view.inspector.list(&queue, state, &filter, page).await?;
     let tasks = listing.tasks.iter().map(|task| Task::new(&view, task));

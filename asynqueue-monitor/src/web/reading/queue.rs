@@ -34,8 +34,8 @@ pub(in crate::web) struct Contents {
     pub(in crate::web) info: QueueInfo,
     pub(in crate::web) state: TaskState,
     pub(in crate::web) listing: Listing,
-    /// Whether the list has the requested order. A list that is too long has the order of the queue.
-    pub(in crate::web) is_sorted: bool,
+    /// The order of the list. A list that is too long to sort has another one than requested.
+    pub(in crate::web) order: Order,
     pub(in crate::web) servers: Vec<ServerInfo>,
     pub(in crate::web) wait: QueueWait,
     /// The attempts of the last 24 hours.
@@ -55,7 +55,10 @@ pub(in crate::web) struct Part {
 /// The sort order of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::web) enum Order {
+    /// That of the queue, which a list of any length has.
     Queue,
+    /// That of the queue, from its end.
+    Last,
     Newest,
     Oldest,
     Attempts,
@@ -63,8 +66,9 @@ pub(in crate::web) enum Order {
 }
 
 impl Order {
-    pub(in crate::web) const ALL: [Self; 5] = [
+    pub(in crate::web) const ALL: [Self; 6] = [
         Self::Queue,
+        Self::Last,
         Self::Newest,
         Self::Oldest,
         Self::Attempts,
@@ -75,6 +79,7 @@ impl Order {
     pub(in crate::web) fn name(self) -> &'static str {
         match self {
             Self::Queue => "",
+            Self::Last => "last",
             Self::Newest => "newest",
             Self::Oldest => "oldest",
             Self::Attempts => "attempts",
@@ -91,6 +96,13 @@ impl Order {
             (Self::Queue, TaskState::Archived) => "Last archived first",
             (Self::Queue, TaskState::Aggregating) => "By group",
             (Self::Queue, _) => "Queue order",
+            (Self::Last, TaskState::Pending) => "Last to run first",
+            (Self::Last, TaskState::Scheduled | TaskState::Retry) => "Last due first",
+            (Self::Last, TaskState::Active) => "Last to lose its lease first",
+            (Self::Last, TaskState::Completed) => "Kept shortest first",
+            (Self::Last, TaskState::Archived) => "First archived first",
+            (Self::Last, TaskState::Aggregating) => "By group, last first",
+            (Self::Last, _) => "Queue order, from the end",
             (Self::Newest, _) => "Last enqueued first",
             (Self::Oldest, _) => "First enqueued first",
             (Self::Attempts, _) => "Most attempts first",
@@ -107,10 +119,22 @@ impl Order {
         })
     }
 
+    /// The order in which a list that is too long to sort is shown: from the end where the tasks that come first are
+    /// most likely. New tasks join waiting ones at the end, and finished ones at the start.
+    fn unsorted(self, state: TaskState) -> Self {
+        let newest_is_first = matches!(state, TaskState::Completed | TaskState::Archived);
+        match self {
+            Self::Last => Self::Last,
+            Self::Newest if !newest_is_first => Self::Last,
+            Self::Oldest if newest_is_first => Self::Last,
+            _ => Self::Queue,
+        }
+    }
+
     fn sort(self, tasks: &mut [TaskInfo]) {
         let enqueued = |task: &TaskInfo| task.envelope.enqueued_at;
         match self {
-            Self::Queue => {}
+            Self::Queue | Self::Last => {}
             Self::Newest => tasks.sort_by_key(|task| Reverse(enqueued(task))),
             Self::Oldest => tasks.sort_by_key(enqueued),
             Self::Attempts => tasks.sort_by_key(|task| Reverse(task.envelope.attempts)),
@@ -133,7 +157,7 @@ impl Contents {
         )?;
         let state = part.state.unwrap_or_else(|| first_with_tasks(&info));
         // Read after the counts, so that the list is not older than they are.
-        let (listing, is_sorted) = part.list(inspector, queue, state).await?;
+        let (listing, order) = part.list(inspector, queue, state).await?;
         let pause = inspector.pause_of(queue, &info.stats).await?;
         let wait = QueueWait::new(queue, &info.stats, &servers, pause, inspector.now());
         Ok(Self {
@@ -141,7 +165,7 @@ impl Contents {
             info,
             state,
             listing,
-            is_sorted,
+            order,
             servers,
             history,
         })
@@ -188,27 +212,32 @@ pub(in crate::web) fn running_on<'a>(
 }
 
 impl Part {
-    /// A page, and whether it has the requested order.
+    /// A page, and its order.
     async fn list(
         self,
         inspector: &Inspector,
         queue: &Name,
         state: TaskState,
-    ) -> Result<(Listing, bool), BrokerError> {
-        let is_sorted = self.order == Order::Queue;
-        if !is_sorted && let Some(sorted) = self.sorted(inspector, queue, state).await? {
-            return Ok((sorted, true));
+    ) -> Result<(Listing, Order), BrokerError> {
+        let order = self.order.unsorted(state);
+        let is_sorted = self.order != Order::Queue && self.order != Order::Last;
+        if is_sorted && let Some(sorted) = self.sorted(inspector, queue, state).await? {
+            return Ok((sorted, self.order));
         }
+        let first = match order {
+            Order::Last => Page::last(PAGE),
+            _ => Page::first(PAGE),
+        };
         let mut after = self.after.map(Cursor);
         let mut scanned = 0;
         loop {
-            let page = Page::first(PAGE).after(after.take());
+            let page = first.clone().after(after.take());
             let mut listing = inspector.list(queue, state, &self.filter, page).await?;
             scanned += listing.scanned;
             // The first match may be behind thousands of other tasks.
             if !listing.tasks.is_empty() || listing.next.is_none() || scanned >= SEARCHED {
                 listing.scanned = scanned;
-                return Ok((listing, is_sorted));
+                return Ok((listing, order));
             }
             after = listing.next.take();
         }

@@ -37,10 +37,10 @@ pub(super) fn list(view: &View, contents: &Contents, params: &Params, order: Ord
     });
     html! {
         div id="tasks" data-fresh="tasks" data-version=(version_of_tasks(info)) data-queue=(info.name) {
-            @if !contents.is_sorted {
+            @if contents.order != order {
                 p.note {
                     "Not sorted, because only lists of up to " (show::number(SORTED as u64)) " tasks are. The order is: "
-                    (Order::Queue.title(*state)) "."
+                    (contents.order.title(*state)) "."
                 }
             }
             @if listing.tasks.is_empty() {
