@@ -45,7 +45,7 @@ pub(crate) async fn show(view: View) -> Result<Markup, Refused> {
             @if recent.causes.len() > ROWS { p.note { "Only the " (show::number(ROWS as u64)) " causes with the most failures are shown." } }
         }
         (lost(&view, &recent))
-        p.note { "Servers report failures every 10 seconds. Numbers, ids, quoted text, URLs and paths are left out of a cause." }
+        p.note { "Servers report failures every 10 seconds. The last failure is dated to the minute, and after 15 minutes to the hour. Numbers, ids, quoted text, URLs and paths are left out of a cause." }
     })))
 }
 
