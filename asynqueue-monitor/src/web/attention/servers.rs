@@ -62,7 +62,7 @@ fn lost_text(servers: &[(Name, Timestamp)], now: Timestamp) -> String {
         others => format!(" and {} others", show::number(others as u64)),
     };
     format!(
-        "Servers lost in the last 15 minutes: {}{others}. Their tasks are reclaimed when the leases expire.",
+        "Servers lost in the last 15 minutes: {}{others}. Other servers of their queues reclaim their tasks when the leases expire.",
         named.join(", ")
     )
 }

@@ -12,6 +12,7 @@ use asynqueue_core::{
 use super::*;
 
 mod stopped;
+mod unserved;
 
 const NOW: Timestamp = Timestamp::from_millis(10_000_000_000);
 
@@ -281,7 +282,7 @@ fn many_queues_that_nobody_serves_share_an_entry() {
     assert_eq!(texts.len(), 4);
     assert_eq!(
         texts[0],
-        "No server takes from 6 more queues with 69 tasks pending: tenant-5, tenant-4, tenant-3, 3 others."
+        "No server takes from 6 more queues with 69 tasks: tenant-5, tenant-4, tenant-3, 3 others."
     );
     let titles: Vec<_> = system.kinds().into_iter().map(|(_, title)| title).collect();
     assert_eq!(titles, ["Servers", "tenant-8", "tenant-7", "tenant-6"]);
@@ -349,7 +350,7 @@ fn a_lost_server_does_not_count_as_running_and_is_forgotten_after_the_span() {
     assert_eq!(
         system.texts(),
         [
-            "Servers lost in the last 15 minutes: gone (2m ago). Their tasks are reclaimed when the leases expire.",
+            "Servers lost in the last 15 minutes: gone (2m ago). Other servers of their queues reclaim their tasks when the leases expire.",
             "Tasks are pending, but no server is running.",
         ]
     );
