@@ -144,10 +144,10 @@ fn of_cause(figures: &Figures<'_>, cause: &Cause, failed: Failed, attempts: u64)
         },
     );
     let text = format!(
-        "{} fails with {}: {}. {} in the last 15 minutes{}. First {}, last {} ago.",
+        "{} fails with {}{}. {} in the last 15 minutes{}. First {}, last {} ago.",
         show::cut(&cause.event),
         cause.kind,
-        show::cut(&cause.message),
+        message(cause),
         share(failed, attempts),
         in_queues(cause),
         show::distance(cause.first, figures.now),
@@ -162,6 +162,14 @@ fn of_cause(figures: &Figures<'_>, cause: &Cause, failed: Failed, attempts: u64)
         cause: Some(cause.fingerprint),
         place,
         text,
+    }
+}
+
+/// The message of a cause after its kind. It may be empty.
+fn message(cause: &Cause) -> String {
+    match cause.message.trim() {
+        "" => " without a message".to_owned(),
+        text => format!(": {}", show::cut(text)),
     }
 }
 

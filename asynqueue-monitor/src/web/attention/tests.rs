@@ -263,6 +263,11 @@ fn a_limit_that_holds_tasks_back_is_named() {
     system.servers[0].limits[0].waiting = 50;
     let found = system.concerns().remove(0);
     assert_eq!((found.kind, found.count), ("limited_queue", 50));
+    assert!(
+        found.text.ends_with("; about 50 tasks wait for it."),
+        "{}",
+        found.text
+    );
     assert_eq!(found.tasks().expect("tasks").1, TaskState::Scheduled);
 }
 
@@ -350,10 +355,21 @@ fn a_lost_server_does_not_count_as_running_and_is_forgotten_after_the_span() {
     assert_eq!(
         system.texts(),
         [
-            "Servers lost in the last 15 minutes: gone (2m ago). Other servers of their queues reclaim their tasks when the leases expire.",
+            "gone was lost 2m ago. Other servers of its queues reclaim its tasks when the leases expire.",
             "Tasks are pending, but no server is running.",
         ]
     );
+    // Otherwise a notification would report that the first has cleared when the second is lost.
+    system.servers.push(server("other", 60, &["mail"]));
+    let about = |system: &System| {
+        let lost = system.concerns().into_iter();
+        let lost = lost.filter(|one| one.kind == "lost_servers");
+        lost.map(|one| one.about).collect::<Vec<_>>()
+    };
+    assert_eq!(about(&system), ["gone", "other"]);
+    let many = ["a", "b"].map(|name| server(name, 60, &["mail"]));
+    system.servers.extend(many);
+    assert_eq!(about(&system), [""]);
     system.servers = vec![server("gone", 900, &["mail"]), server("one", 1, &["mail"])];
     assert_eq!(system.kinds(), []);
     system.servers[1].abandoned = 2;

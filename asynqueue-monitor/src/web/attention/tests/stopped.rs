@@ -45,3 +45,13 @@ fn the_last_failure_is_dated_to_the_minute() {
     assert_eq!(last(41), "less than 2 minutes ago.");
     assert_eq!(last(240), "less than 5 minutes ago.");
 }
+
+#[test]
+fn a_cause_without_a_message_says_so() {
+    let system = System::default().ended("mail", 0, 9, 9);
+    let text = system.cause("mail", " ", 9, 9).texts().remove(0);
+    assert!(
+        text.starts_with("card:charge fails with error without a message. 9 of 9"),
+        "{text}"
+    );
+}
