@@ -182,9 +182,15 @@ async fn notify(
     };
     let body = message(webhook.format, origin, &changes, now);
     match webhook.client.post(&webhook.url, body).await {
-        Ok(()) => ledger.sent(changes),
+        Ok(()) => {
+            if ledger.sent(changes) {
+                tracing::info!(host = webhook.host(), "notifications are accepted again");
+            }
+        }
         Err(error) => {
-            tracing::warn!(host = webhook.host(), %error, "a notification was not accepted; it is sent again in a minute");
+            if ledger.refused() {
+                tracing::warn!(host = webhook.host(), %error, "a notification was not accepted; it is sent again each minute");
+            }
         }
     }
 }
