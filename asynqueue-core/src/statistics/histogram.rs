@@ -70,10 +70,19 @@ impl Histogram {
         None
     }
 
-    /// The buckets with times, from short to long: the lower and the upper bound, and the number of times.
+    /// The buckets from the shortest time to the longest one, with the empty ones between them: the lower and the upper
+    /// bound, and the number of times.
     pub fn buckets(&self) -> impl Iterator<Item = (Duration, Duration, u64)> {
-        let some = self.0.iter().enumerate().filter(|(_, count)| **count > 0);
-        some.map(|(bucket, count)| {
+        let is_used = |count: &u64| *count > 0;
+        let first = self.0.iter().position(is_used).unwrap_or_default();
+        let end = self
+            .0
+            .iter()
+            .rposition(is_used)
+            .map_or(first, |last| last + 1);
+        let all = self.0[first..end].iter().enumerate();
+        all.map(move |(place, count)| {
+            let bucket = first + place;
             let from = match bucket {
                 0 => Duration::ZERO,
                 _ => Self::bound(bucket),
@@ -99,6 +108,27 @@ mod tests {
         }
         assert_eq!(Histogram::bucket_of(Duration::ZERO), 0);
         assert_eq!(Histogram::bucket_of(Duration::MAX), Histogram::BUCKETS - 1);
+    }
+
+    /// Without the empty buckets, a chart would show times that are far apart side by side.
+    #[test]
+    fn empty_buckets_are_listed_between_others_only() {
+        let mut histogram = Histogram::default();
+        assert_eq!(histogram.buckets().count(), 0);
+        for (bucket, count) in [(4, 7), (7, 1), (9, 0)] {
+            histogram.add(bucket, count);
+        }
+        let counts: Vec<_> = histogram.buckets().map(|(.., count)| count).collect();
+        assert_eq!(counts, [7, 0, 0, 1]);
+        let bounds: Vec<_> = histogram
+            .buckets()
+            .map(|(from, to, _)| (from, to))
+            .collect();
+        assert!(
+            bounds.windows(2).all(|two| two[0].1 == two[1].0),
+            "{bounds:?}"
+        );
+        assert_eq!(bounds[0].0, Duration::from_micros(250));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use axum::{
     extract::{OriginalUri, Request},
     http::{StatusCode, Uri},
     response::Redirect,
-    routing::get,
+    routing::{MethodRouter, get},
 };
 use futures_util::future::join_all;
 use tokio::net::ToSocketAddrs;
@@ -135,14 +135,12 @@ impl Monitors {
             let access = access.beside(monitor.read_only);
             let router: Router = monitor.connected(&Arc::new(access), Some(&switcher));
             all = all.nest(&format!("/{name}"), router.clone().with_state(()));
+            // A path typed by hand often ends with a slash.
+            all = all.route(&format!("/{name}/"), to_broker(name, first.base.as_deref()));
             routers.push((name.clone(), router));
         }
-        let (start, base) = (self.monitors[0].0.clone(), first.base.clone());
-        let to_first = async move |original: OriginalUri, inner: Uri| {
-            let links = Links::new(base.as_deref(), &original, &inner);
-            Redirect::to(&links.page(&start))
-        };
-        all.route("/", get(to_first))
+        let start = &self.monitors[0].0;
+        all.route("/", to_broker(start, first.base.as_deref()))
             .route("/livez", get(live))
             .route("/readyz", get(async move || ready(routers).await))
     }
@@ -154,6 +152,15 @@ impl Switcher {
         let below = format!("/{}", self.this);
         base.strip_suffix(&below).unwrap_or(base).to_owned()
     }
+}
+
+/// A redirect to the first page of a broker.
+fn to_broker<S: Clone + Send + Sync + 'static>(name: &str, base: Option<&str>) -> MethodRouter<S> {
+    let (name, base) = (name.to_owned(), base.map(str::to_owned));
+    get(async move |original: OriginalUri, inner: Uri| {
+        let links = Links::new(base.as_deref(), &original, &inner);
+        Redirect::to(&links.page(&name))
+    })
 }
 
 /// Whether at least one broker responds: pages of the others are useful while one is away.

@@ -21,7 +21,8 @@ use super::{
     show,
 };
 
-/// A cause that is known: it has failures that are still counted.
+/// A cause that is known: it has failures that are still counted. Its last failure is dated as in the list of causes:
+/// its own figures are by the day.
 ///
 /// # Errors
 ///
@@ -31,11 +32,17 @@ pub(super) async fn known_cause(view: &View, text: &str) -> Result<Cause, Failed
         .parse()
         .map_err(|error| Failed::NotFound(format!("{error}")))?;
     let found = reading::failures::of_cause(&view.inspector, fingerprint).await?;
-    found.ok_or_else(|| {
+    let mut cause = found.ok_or_else(|| {
         Failed::NotFound(format!(
             "no failures of the cause `{fingerprint}` are known"
         ))
-    })
+    })?;
+    let recent = view.shared.live.failures().await?;
+    let mut rows = recent.causes.iter().map(|row| &row.cause);
+    if let Some(row) = rows.find(|row| row.fingerprint == fingerprint) {
+        cause.last = cause.last.max(row.last);
+    }
+    Ok(cause)
 }
 
 /// A job that retries all tasks whose last failure has a cause: archived tasks, and tasks that wait for their retry.

@@ -250,7 +250,7 @@ pub(super) fn lines(
             ul.legend {
                 @for (number, line) in lines.iter().enumerate() {
                     @if let Some((_, last)) = line.points.last() {
-                        li { span class=(format!("line-{number}")) aria-hidden="true" { "●" } " " (line.name) ": " (write(*last)) }
+                        li { span class=(format!("line-{number}")) aria-hidden="true" { "●" } " " (line.name) ", last: " (write(*last)) }
                     }
                 }
             }

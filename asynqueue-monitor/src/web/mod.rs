@@ -407,6 +407,7 @@ impl Monitor {
             .merge(open)
             .layer(middleware::from_fn_with_state(shared, pages::login::offer))
             .layer(middleware::from_fn_with_state(access, access::protect))
+            .layer(middleware::from_fn(api::refused::as_json))
             .merge(probes::routes(inspector))
             .layer(middleware::map_request(body::within_limit))
     }

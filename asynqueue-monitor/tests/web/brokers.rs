@@ -66,6 +66,7 @@ impl Two {
 async fn each_broker_has_its_pages_and_a_switcher_to_the_others() {
     let two = Two::serve(|monitor| monitor).await;
     assert_eq!(two.get("/").await, (303, "/eu".into()));
+    assert_eq!(two.get("/us/").await, (303, "/us".into()));
     let (_, eu) = two.get("/eu/servers").await;
     for part in [
         "<title>Servers · eu · staging · asynqueue</title>",

@@ -19,6 +19,11 @@ async fn events_are_listed_with_their_outcomes_and_times() {
     for part in ["p50", "p95", "p99", "Waiting times"] {
         assert!(page.contains(part), "{part}: {page}");
     }
+    // Figures of the whole span, and in legends those of the last minute.
+    assert!(
+        page.contains("<dt>p99</dt>") && page.contains("p99, last: "),
+        "{page}"
+    );
     let none = site.page("/events?event=unknown").await;
     assert!(none.contains("Running times: no attempts"), "{none}");
 }

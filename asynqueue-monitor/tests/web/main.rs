@@ -21,6 +21,7 @@ mod pages;
 mod probes;
 #[cfg(all(feature = "prometheus", feature = "metrics"))]
 mod prometheus;
+mod refusals;
 mod search;
 mod sessions;
 mod site;

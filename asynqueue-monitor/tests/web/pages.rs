@@ -423,7 +423,7 @@ async fn a_lost_server_needs_attention_and_does_not_count_as_running() {
     let beat = site.broker.beat(server, hour).await;
     beat.expect("stored");
     let page = site.page("/").await;
-    assert!(page.contains("worker-7 (1m ago)"), "{page}");
+    assert!(page.contains("worker-7 was lost 1m ago."), "{page}");
     assert!(
         page.contains("Tasks are pending, but no server is running."),
         "{page}"

@@ -20,8 +20,8 @@ async fn charts_show_series_from_prometheus() {
     let monitor = monitor.prometheus(prometheus.url()).expect("an address");
     let endpoint = monitor.serve("127.0.0.1:0").await.expect("served");
     let site = Site { endpoint, ..site };
-    site.until_says("/charts", "archived: 1").await;
-    site.until_says("/charts?queue=mail&span=7d", "retry: 1")
+    site.until_says("/charts", "archived, last: 1").await;
+    site.until_says("/charts?queue=mail&span=7d", "retry, last: 1")
         .await;
     // A queue that has had no task.
     let _server = site.serve("worker-1").await;

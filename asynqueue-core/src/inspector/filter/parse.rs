@@ -138,6 +138,8 @@ fn read_word(text: &str) -> Option<(String, &str)> {
     is_word.then(|| (word.to_owned(), &text[word.len()..]))
 }
 
+const UNENDED: &str = "the closing quotation mark is missing";
+
 /// Parses the term at the start of a text.
 fn read_term(text: &str, position: usize) -> Result<(Term<'_>, &str), InvalidFilter> {
     let word = text.split(char::is_whitespace).next().unwrap_or(text);
@@ -148,6 +150,9 @@ fn read_term(text: &str, position: usize) -> Result<(Term<'_>, &str), InvalidFil
         text: word,
         position,
     };
+    if text.starts_with('"') && unquote(text).is_none() {
+        return Err(term.invalid(UNENDED));
+    }
     let Some(end) = word.find(['=', '~', '<', '>']) else {
         return Err(term.invalid(meant_by_word(word)));
     };
@@ -155,7 +160,7 @@ fn read_term(text: &str, position: usize) -> Result<(Term<'_>, &str), InvalidFil
     term.operator = text[end..].chars().next().unwrap_or(' ');
     let value = &text[end + 1..];
     let length = if value.starts_with('"') {
-        let unended = || term.invalid("the closing quotation mark is missing");
+        let unended = || term.invalid(UNENDED);
         let (unquoted, length) = unquote(value).ok_or_else(unended)?;
         term.value = unquoted;
         length
@@ -253,6 +258,10 @@ mod tests {
 
     #[test]
     fn an_error_has_its_position() {
+        let unended = Filter::search("a \"no route")
+            .expect_err("no end")
+            .to_string();
+        assert!(unended.contains("`\"no` at character 3: the closing quotation mark is missing"));
         assert!(refused("event=a evnt=b").contains("`evnt=b` at character 9: expected `event=b`"));
         assert!(refused("ä=1 b").contains("`ä=1` at character 1"));
         assert!(refused("welcome").contains("`welcome` at character 1: expected `text~"));

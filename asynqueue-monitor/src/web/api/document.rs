@@ -71,23 +71,21 @@ use crate::web::request::View;
 struct Document;
 
 /// The responses that every operation may return.
-const COMMON: [(&str, &str, bool); 8] = [
-    ("400", "The request is invalid.", true),
-    ("401", "Authentication is required.", false),
+const COMMON: [(&str, &str); 8] = [
+    ("400", "The request is invalid."),
+    ("401", "Authentication is required."),
     (
         "403",
         "The user has read-only access, or the request is cross-site.",
-        false,
     ),
-    ("404", "The resource does not exist.", true),
-    ("413", "The request body is too large.", true),
-    ("415", "The content type of the request is not JSON.", true),
+    ("404", "The resource does not exist."),
+    ("413", "The request body is too large."),
+    ("415", "The content type of the request is not JSON."),
     (
         "429",
         "Too many failed logins from this address, or too many unfinished jobs.",
-        true,
     ),
-    ("503", "The broker is not responding.", true),
+    ("503", "The broker is not responding."),
 ];
 
 pub(super) async fn show(view: View) -> Result<Json<Value>, ApiError> {
@@ -105,13 +103,9 @@ fn completed(mut document: Value, mounted_at: &str) -> Value {
     let paths = document["paths"].as_object_mut().into_iter().flatten();
     let operations = paths.flat_map(|(_, path)| path.as_object_mut().into_iter().flatten());
     for (_, operation) in operations {
-        for (status, description, is_json) in COMMON {
-            let content = match is_json {
-                true => {
-                    json!({ "application/json": { "schema": { "$ref": "#/components/schemas/Error" } } })
-                }
-                false => json!({ "text/plain": { "schema": { "type": "string" } } }),
-            };
+        for (status, description) in COMMON {
+            let schema = json!({ "$ref": "#/components/schemas/Error" });
+            let content = json!({ "application/json": { "schema": schema } });
             let known = &mut operation["responses"][status];
             if known.is_null() {
                 *known = json!({ "description": description, "content": content });

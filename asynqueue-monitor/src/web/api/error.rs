@@ -22,7 +22,7 @@ pub(super) struct ApiError {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Error {
     /// The invalid input, what was expected, and how to fix it.
-    error: String,
+    pub(super) error: String,
 }
 
 impl ApiError {

@@ -9,6 +9,7 @@ mod installation;
 mod jobs;
 mod outboxes;
 mod queues;
+pub(super) mod refused;
 mod schedules;
 mod searches;
 mod system;

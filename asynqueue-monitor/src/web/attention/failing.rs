@@ -1,9 +1,11 @@
 //! Failures, by cause.
 
+use std::time::Duration;
+
 use asynqueue_core::{
     failure::{Cause, Failed},
-    inspector::Filter,
-    task::{FailureKind, Name, TaskState},
+    inspector::{Filter, QueueInfo},
+    task::{FailureKind, Name, TaskState, Timestamp},
 };
 
 use super::{Concern, Figures, Place, tasks};
@@ -17,6 +19,10 @@ const MIN_SHARE: u64 = 20;
 
 /// This many failures are reported whatever their share.
 const MANY_FAILED: u64 = 100;
+
+/// A cause without failures for this long has stopped: only the tasks that it left behind need attention. It is longer
+/// than a minute, to which the last failure is known, and than servers take to report it.
+const STOPPED: Duration = Duration::from_secs(2 * 60);
 
 /// The number of queues that a text names.
 const NAMED: usize = 3;
@@ -32,7 +38,12 @@ pub(super) fn add(figures: &Figures<'_>, all: &mut Vec<Concern>) {
         let is_failure = cause.kind != FailureKind::LeaseExpired || failed.archived > 0;
         if is_failure && is_worth_reporting(failed, attempts) {
             explained.extend(cause.queues.keys());
-            all.push(of_cause(figures, cause, failed, attempts));
+            let weight = weight(failed, attempts).min(left(figures, cause).unwrap_or(u64::MAX));
+            if weight > 0 {
+                all.push(
+                    of_cause(figures, cause, failed, attempts).weighing(failed.failed, weight),
+                );
+            }
         }
     }
     for (queue, ended) in &failures.queues {
@@ -60,6 +71,21 @@ pub(super) fn add(figures: &Figures<'_>, all: &mut Vec<Concern>) {
             all.push(concern.weighing(ended.lost, ended.lost / 4 + 1));
         }
     }
+}
+
+/// The most tasks that a cause which has stopped can have left behind: those in the archives and lists of retries of its
+/// queues, whatever their cause. `None` while it lasts.
+///
+/// Otherwise a cause whose tasks have all been retried would hide the next one for the rest of the [`SPAN`].
+///
+/// [`SPAN`]: super::SPAN
+fn left(figures: &Figures<'_>, cause: &Cause) -> Option<u64> {
+    let waiting = |queue: &QueueInfo| {
+        queue.stats.count(TaskState::Archived) + queue.stats.count(TaskState::Retry)
+    };
+    let of_cause = |queue: &&QueueInfo| cause.queues.contains_key(&queue.name);
+    let has_stopped = figures.now.since(cause.last) >= STOPPED;
+    has_stopped.then(|| figures.queues.iter().filter(of_cause).map(waiting).sum())
 }
 
 /// Archived tasks do not run again by themselves, so one is enough.
@@ -118,24 +144,42 @@ fn of_cause(figures: &Figures<'_>, cause: &Cause, failed: Failed, attempts: u64)
         },
     );
     let text = format!(
-        "{} fails with {}: {}. {} in the last 15 minutes{}. First {}, last {}.",
+        "{} fails with {}{}. {} in the last 15 minutes{}. First {}, last {} ago.",
         show::cut(&cause.event),
         cause.kind,
-        show::cut(&cause.message),
+        message(cause),
         share(failed, attempts),
         in_queues(cause),
         show::distance(cause.first, figures.now),
-        show::distance(cause.last, figures.now),
+        since_minute(cause.last, figures.now),
     );
     Concern {
         kind: "failing_cause",
         about: format!("{} {}", cause.event, cause.fingerprint),
-        weight: weight(failed, attempts),
-        count: failed.failed,
+        weight: 0,
+        count: 0,
         queue: one_queue,
         cause: Some(cause.fingerprint),
         place,
         text,
+    }
+}
+
+/// The message of a cause after its kind. It may be empty.
+fn message(cause: &Cause) -> String {
+    match cause.message.trim() {
+        "" => " without a message".to_owned(),
+        text => format!(": {}", show::cut(text)),
+    }
+}
+
+/// How long ago something happened that is known to the minute: `less than 2 minutes`.
+fn since_minute(time: Timestamp, now: Timestamp) -> String {
+    const MINUTE: u64 = 60_000;
+    let start = time.as_millis() / MINUTE * MINUTE;
+    match (now.as_millis().saturating_sub(start)).div_ceil(MINUTE) {
+        0 | 1 => "less than a minute".to_owned(),
+        minutes => format!("less than {minutes} minutes"),
     }
 }
 

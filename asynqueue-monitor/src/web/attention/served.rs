@@ -19,20 +19,8 @@ const EACH: usize = 3;
 const NAMED: usize = 3;
 
 pub(super) fn add(figures: &Figures<'_>, all: &mut Vec<Concern>) {
-    let pending: u64 = figures.queues.iter().map(Figures::pending).sum();
     if figures.running().next().is_none() {
-        if pending > 0 {
-            all.push(Concern {
-                kind: "no_server",
-                about: String::new(),
-                weight: pending.saturating_mul(2),
-                count: pending,
-                queue: None,
-                cause: None,
-                place: Place::Servers,
-                text: "Tasks are pending, but no server is running.".into(),
-            });
-        }
+        all.extend(no_server(figures));
         return;
     }
     let queues = figures.queues.iter();
@@ -48,14 +36,107 @@ pub(super) fn add(figures: &Figures<'_>, all: &mut Vec<Concern>) {
     all.extend(unhandled(figures));
 }
 
-/// A queue with pending tasks that no server leases from. A paused one is reported as paused.
+/// The tasks of queues that only a server can move on.
+#[derive(Clone, Copy, Default)]
+struct Left {
+    pending: u64,
+    /// The tasks of servers that were lost: another server of their queue reclaims them.
+    active: u64,
+    /// Tasks that are or become due. Some brokers make them pending only when a server leases from their queue, so a
+    /// queue without a server may have overdue tasks, and none that is pending.
+    later: u64,
+}
+
+impl Left {
+    fn in_queue(queue: &QueueInfo) -> Self {
+        let count = |state| queue.stats.count(state);
+        Self {
+            pending: Figures::pending(queue),
+            active: count(TaskState::Active),
+            later: count(TaskState::Scheduled) + count(TaskState::Retry),
+        }
+    }
+
+    fn all(self) -> u64 {
+        self.pending + self.active + self.later
+    }
+
+    /// Tasks that may not be due for long weigh less.
+    fn weight(self) -> u64 {
+        self.pending + self.active + self.later.div_ceil(4)
+    }
+
+    /// The state of the gravest of these tasks.
+    fn state(self, queue: &QueueInfo) -> TaskState {
+        let count = |state| queue.stats.count(state);
+        if self.pending > 0 {
+            TaskState::Pending
+        } else if self.active > 0 {
+            TaskState::Active
+        } else if count(TaskState::Retry) > count(TaskState::Scheduled) {
+            TaskState::Retry
+        } else {
+            TaskState::Scheduled
+        }
+    }
+
+    /// The numbers other than that of the pending tasks.
+    fn others(self) -> Vec<String> {
+        let active = || format!("{} active on lost servers", tasks(self.active));
+        let later = || format!("{} scheduled or waiting for a retry", tasks(self.later));
+        let active = (self.active > 0).then(active);
+        active
+            .into_iter()
+            .chain((self.later > 0).then(later))
+            .collect()
+    }
+}
+
+/// No server runs at all.
+fn no_server(figures: &Figures<'_>) -> Option<Concern> {
+    let sum = |sum: Left, queue| {
+        let left = Left::in_queue(queue);
+        Left {
+            pending: sum.pending + left.pending,
+            active: sum.active + left.active,
+            later: sum.later + left.later,
+        }
+    };
+    let left = figures.queues.iter().fold(Left::default(), sum);
+    let text = match left.pending {
+        0 => format!("No server is running: {}.", left.others().join(", ")),
+        _ => "Tasks are pending, but no server is running.".to_owned(),
+    };
+    let concern = Concern {
+        kind: "no_server",
+        about: String::new(),
+        weight: left.weight().saturating_mul(2),
+        count: if left.pending > 0 {
+            left.pending
+        } else {
+            left.all()
+        },
+        queue: None,
+        cause: None,
+        place: Place::Servers,
+        text,
+    };
+    (left.all() > 0).then_some(concern)
+}
+
+/// A queue with tasks that no server leases from. A paused one is reported as paused.
 fn unserved(figures: &Figures<'_>, queue: &QueueInfo) -> Option<Concern> {
-    let pending = Figures::pending(queue);
     let takes = |server: &ServerInfo| !server.quiet && !server.stopping;
-    if pending == 0 || queue.stats.paused || figures.takers(&queue.name).any(takes) {
+    if queue.stats.paused || figures.takers(&queue.name).any(takes) {
         return None;
     }
-    let why = match figures.takers(&queue.name).count() {
+    let takers = figures.takers(&queue.name).count();
+    let mut left = Left::in_queue(queue);
+    if takers > 0 {
+        // A quiet server finishes what it runs, and is quiet for a short time.
+        (left.active, left.later) = (0, 0);
+    }
+    let why = match takers {
         0 => "no server takes from this queue".to_owned(),
         1 => "the only server that takes from this queue is quiet".to_owned(),
         count => format!(
@@ -63,18 +144,21 @@ fn unserved(figures: &Figures<'_>, queue: &QueueInfo) -> Option<Concern> {
             show::number(count as u64)
         ),
     };
-    let text = format!(
-        "{why}: {} pending, the next one for {}.",
-        tasks(pending),
-        show::duration(queue.stats.latency)
-    );
-    let concern = Concern::of_queue("unserved_queue", &queue.name, TaskState::Pending, text);
-    Some(concern.weighing(pending, pending))
+    let latency = show::duration(queue.stats.latency);
+    let pending = || {
+        let pending = tasks(left.pending);
+        format!("{pending} pending, the next one for {latency}")
+    };
+    let pending = (left.pending > 0).then(pending);
+    let numbers: Vec<_> = pending.into_iter().chain(left.others()).collect();
+    let text = format!("{why}: {}.", numbers.join("; "));
+    let concern = Concern::of_queue("unserved_queue", &queue.name, left.state(queue), text);
+    (left.all() > 0).then(|| concern.weighing(left.all(), left.weight()))
 }
 
 /// Several queues that no server leases from.
 fn together(queues: &[Concern]) -> Concern {
-    let pending = queues.iter().map(|queue| queue.count).sum();
+    let count = queues.iter().map(|queue| queue.count).sum();
     let mut names: Vec<_> = queues
         .iter()
         .take(NAMED)
@@ -88,15 +172,15 @@ fn together(queues: &[Concern]) -> Concern {
     Concern {
         kind: "unserved_queue",
         about: String::new(),
-        weight: pending,
-        count: pending,
+        weight: queues.iter().map(|queue| queue.weight).sum(),
+        count,
         queue: None,
         cause: None,
         place: Place::Servers,
         text: format!(
-            "No server takes from {} more queues with {} pending: {}.",
+            "No server takes from {} more queues with {}: {}.",
             show::number(queues.len() as u64),
-            tasks(pending),
+            tasks(count),
             names.join(", "),
         ),
     }

@@ -1,6 +1,6 @@
 //! Servers that are lost, or that are blocked.
 
-use asynqueue_core::task::{Name, Timestamp};
+use asynqueue_core::{broker::ServerInfo, task::Timestamp};
 
 use super::{Concern, Figures, Place, SPAN};
 use crate::web::show;
@@ -8,28 +8,19 @@ use crate::web::show;
 /// A handler that blocks its thread weighs as many tasks, because its slot runs none.
 const TASKS_OF_A_HANDLER: u64 = 10;
 
+/// More lost servers than this share an entry, so that the loss of a data center does not hide everything else.
+const EACH: usize = 3;
+
 pub(super) fn add(figures: &Figures<'_>, all: &mut Vec<Concern>) {
     let now = figures.now;
     let servers = figures.servers.iter();
     let lost = servers.filter(|server| server.is_lost(now) && now.since(server.seen) < SPAN);
     let lost: Vec<_> = lost.collect();
-    if !lost.is_empty() {
-        let running: usize = lost.iter().map(|server| server.busy).sum();
-        let seen: Vec<_> = lost
-            .iter()
-            .map(|server| (server.name.clone(), server.seen))
-            .collect();
-        let names: Vec<_> = seen.iter().map(|(name, _)| name.as_str()).collect();
-        all.push(Concern {
-            kind: "lost_servers",
-            about: names.join(" "),
-            weight: running as u64 + TASKS_OF_A_HANDLER * lost.len() as u64,
-            count: lost.len() as u64,
-            queue: None,
-            cause: None,
-            place: Place::Servers,
-            text: lost_text(&seen, now),
-        });
+    match lost.len() {
+        0 => {}
+        // Notifications follow each problem by what it is about, so a server that is lost later is announced too.
+        1..=EACH => all.extend(lost.iter().map(|one| of_lost(&one.name, &[one], now))),
+        _ => all.push(of_lost("", &lost, now)),
     }
     let stuck = figures.running().filter(|server| server.abandoned > 0);
     all.extend(stuck.map(|server| Concern {
@@ -52,17 +43,41 @@ pub(super) fn add(figures: &Figures<'_>, all: &mut Vec<Concern>) {
     }));
 }
 
-fn lost_text(servers: &[(Name, Timestamp)], now: Timestamp) -> String {
+/// Servers that are lost, as one problem.
+fn of_lost(about: &str, lost: &[&ServerInfo], now: Timestamp) -> Concern {
+    let running: usize = lost.iter().map(|server| server.busy).sum();
+    Concern {
+        kind: "lost_servers",
+        about: about.to_owned(),
+        weight: running as u64 + TASKS_OF_A_HANDLER * lost.len() as u64,
+        count: lost.len() as u64,
+        queue: None,
+        cause: None,
+        place: Place::Servers,
+        text: lost_text(lost, now),
+    }
+}
+
+fn lost_text(servers: &[&ServerInfo], now: Timestamp) -> String {
     const NAMED: usize = 5;
-    let named =
-        |(name, seen): &(Name, Timestamp)| format!("{name} ({})", show::distance(*seen, now));
+    if let [server] = servers {
+        return format!(
+            "{} was lost {}. Other servers of its queues reclaim its tasks when the leases expire.",
+            server.name,
+            show::distance(server.seen, now)
+        );
+    }
+    let named = |server: &&ServerInfo| {
+        let seen = show::distance(server.seen, now);
+        format!("{} ({seen})", server.name)
+    };
     let named: Vec<_> = servers.iter().take(NAMED).map(named).collect();
     let others = match servers.len().saturating_sub(NAMED) {
         0 => String::new(),
         others => format!(" and {} others", show::number(others as u64)),
     };
     format!(
-        "Servers lost in the last 15 minutes: {}{others}. Their tasks are reclaimed when the leases expire.",
+        "Servers lost in the last 15 minutes: {}{others}. Other servers of their queues reclaim their tasks when the leases expire.",
         named.join(", ")
     )
 }

@@ -70,7 +70,11 @@ fn limited(figures: &Figures<'_>, queue: &QueueInfo) -> Option<Concern> {
         _ => None,
     });
     let (cause, count, state) = held?;
-    let text = format!("{}: {} waiting.", cause.describe(figures.now), tasks(count));
+    let text = match cause {
+        // Its description has the number of tasks.
+        Cause::Limit { .. } => format!("{}.", cause.describe(figures.now)),
+        _ => format!("{}: {} waiting.", cause.describe(figures.now), tasks(count)),
+    };
     let concern = Concern::of_queue("limited_queue", &queue.name, state, text);
     Some(concern.weighing(count, count / 4 + 1))
 }

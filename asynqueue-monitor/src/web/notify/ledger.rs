@@ -14,6 +14,10 @@ pub(super) const PAUSE: Duration = Duration::from_secs(60);
 /// notifications each minute.
 const GONE_FOR: Duration = Duration::from_secs(120);
 
+/// How long tasks must have been without a server before that is announced, so that the restart of a program, or a
+/// deployment, sends no notification.
+const RESTART: Duration = Duration::from_secs(60);
+
 /// What identifies a problem.
 type Key = (&'static str, String);
 
@@ -21,8 +25,12 @@ type Key = (&'static str, String);
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     known: BTreeMap<Key, Known>,
+    /// Since when the current problems have been there.
+    since: BTreeMap<Key, Instant>,
     /// When the last notification was attempted.
     tried: Option<Instant>,
+    /// Whether the last notification was not accepted.
+    is_refused: bool,
 }
 
 #[derive(Debug)]
@@ -43,6 +51,11 @@ impl Ledger {
     /// The changes to send now. `None` if there are none, or if the last notification was too recent.
     pub(super) fn changes(&mut self, concerns: &[&Concern], now: Instant) -> Option<Changes> {
         let is = |key: &Key, concern: &Concern| concern.key() == (key.0, &*key.1);
+        self.since
+            .retain(|key, _| concerns.iter().any(|concern| is(key, concern)));
+        for concern in concerns {
+            self.since.entry(key(concern)).or_insert(now);
+        }
         for (key, known) in &mut self.known {
             match concerns.iter().find(|concern| is(key, concern)) {
                 Some(concern) => {
@@ -61,7 +74,11 @@ impl Ledger {
             return None;
         }
         let is_known = |concern: &&&Concern| !self.known.keys().any(|key| is(key, concern));
-        let appeared = concerns.iter().filter(is_known);
+        let lasts = |concern: &&&Concern| {
+            let since = self.since.get(&key(concern)).copied().unwrap_or(now);
+            now.duration_since(since) >= announced_after(concern)
+        };
+        let appeared = concerns.iter().filter(is_known).filter(lasts);
         let is_over = |gone: Instant| now.duration_since(gone) >= GONE_FOR;
         let known = self.known.values();
         let cleared = known.filter(|known| known.gone.is_some_and(is_over));
@@ -76,9 +93,13 @@ impl Ledger {
         Some(changes)
     }
 
-    /// Records that changes were accepted. Until then, they are sent again.
-    pub(super) fn sent(&mut self, changes: Changes) {
-        let key = |concern: &Concern| (concern.kind, concern.about.clone());
+    /// Records that a notification was not accepted. Returns whether the one before was.
+    pub(super) fn refused(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_refused, true)
+    }
+
+    /// Records that changes were accepted. Until then, they are sent again. Returns whether earlier ones were not.
+    pub(super) fn sent(&mut self, changes: Changes) -> bool {
         for concern in &changes.cleared {
             self.known.remove(&key(concern));
         }
@@ -92,6 +113,19 @@ impl Ledger {
                 },
             );
         }
+        std::mem::take(&mut self.is_refused)
+    }
+}
+
+fn key(concern: &Concern) -> Key {
+    (concern.kind, concern.about.clone())
+}
+
+/// How long a problem must last before it is announced.
+fn announced_after(concern: &Concern) -> Duration {
+    match concern.kind {
+        "no_server" | "unserved_queue" => RESTART,
+        _ => Duration::ZERO,
     }
 }
 
@@ -164,6 +198,34 @@ mod tests {
             let at = after(start, minute * 60);
             assert_eq!(names(send(&mut ledger, concerns, at)), None, "{minute}");
         }
+    }
+
+    /// Its tasks have no server for some seconds.
+    #[test]
+    fn the_restart_of_a_program_is_not_announced() {
+        let (mut ledger, start) = (Ledger::default(), Instant::now());
+        let gone = Concern {
+            kind: "no_server",
+            ..concern("a")
+        };
+        let mut at = |seconds, concerns: &[&Concern]| {
+            names(send(&mut ledger, concerns, after(start, seconds)))
+        };
+        assert_eq!(at(0, &[&gone]), None);
+        assert_eq!(at(50, &[&gone]), None);
+        assert_eq!(at(60, &[]), None);
+        assert_eq!(at(70, &[&gone]), None, "it is counted from here");
+        assert_eq!(at(130, &[&gone]), expected(&["a"], &[]));
+    }
+
+    /// Otherwise a webhook that is away for a day fills the log.
+    #[test]
+    fn refused_notifications_are_logged_when_that_starts_and_when_it_ends() {
+        let mut ledger = Ledger::default();
+        assert!(!ledger.sent(Changes::default()));
+        assert_eq!([ledger.refused(), ledger.refused()], [true, false]);
+        assert!(ledger.sent(Changes::default()));
+        assert!(ledger.refused());
     }
 
     #[test]

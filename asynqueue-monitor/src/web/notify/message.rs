@@ -4,10 +4,36 @@ use asynqueue_core::task::Timestamp;
 use serde_json::{Value, json};
 
 use super::ledger::Changes;
-use crate::web::{attention::Concern, show};
+use crate::web::{Shared, attention::Concern, show};
 
 /// The maximum number of problems in a notification.
 const MOST: usize = 20;
+
+/// The installation and the broker that a notification is about. A chat may receive those of several.
+#[derive(Debug)]
+pub(super) struct Origin {
+    title: String,
+    name: Option<String>,
+    broker: Option<String>,
+}
+
+impl Origin {
+    pub(super) fn of(shared: &Shared) -> Self {
+        let switcher = shared.switcher.as_ref();
+        Self {
+            title: shared.face.title().to_owned(),
+            name: shared.face.name.clone(),
+            broker: switcher.map(|switcher| switcher.this.clone()),
+        }
+    }
+
+    /// The names in one line, such as `eu · production · asynqueue`, as in the titles of pages.
+    fn line(&self) -> String {
+        let (broker, name) = (self.broker.as_deref(), self.name.as_deref());
+        let parts = [broker, name, Some(self.title.as_str())];
+        escaped(&parts.into_iter().flatten().collect::<Vec<_>>().join(" · "))
+    }
+}
 
 /// How a request is written.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -27,23 +53,25 @@ impl Format {
     }
 
     /// A notification that reports nothing.
-    pub(super) fn test(self, now: Timestamp) -> Value {
+    pub(super) fn test(self, origin: &Origin, now: Timestamp) -> Value {
         match self {
-            Self::Json => body(now, "test", &Changes::default()),
-            Self::Slack => json!({ "text": "This is a test notification of asynqueue." }),
+            Self::Json => body(origin, now, "test", &Changes::default()),
+            Self::Slack => {
+                json!({ "text": format!("This is a test notification of {}.", origin.line()) })
+            }
         }
     }
 }
 
 /// The notification of changes.
-pub(super) fn message(format: Format, changes: &Changes, now: Timestamp) -> Value {
+pub(super) fn message(format: Format, origin: &Origin, changes: &Changes, now: Timestamp) -> Value {
     match format {
-        Format::Json => body(now, "attention", changes),
-        Format::Slack => json!({ "text": text(changes) }),
+        Format::Json => body(origin, now, "attention", changes),
+        Format::Slack => json!({ "text": text(origin, changes) }),
     }
 }
 
-fn body(now: Timestamp, kind: &str, changes: &Changes) -> Value {
+fn body(origin: &Origin, now: Timestamp, kind: &str, changes: &Changes) -> Value {
     let concern = |concern: &Concern| {
         let tasks = concern.tasks();
         json!({
@@ -60,6 +88,9 @@ fn body(now: Timestamp, kind: &str, changes: &Changes) -> Value {
     let some = |all: &[Concern]| all.iter().take(MOST).map(concern).collect::<Vec<_>>();
     json!({
         "type": kind,
+        "title": origin.title,
+        "name": origin.name,
+        "broker": origin.broker,
         "at": show::utc(now),
         "appeared": some(&changes.appeared),
         "cleared": some(&changes.cleared),
@@ -71,7 +102,8 @@ fn omitted(all: &[Concern]) -> usize {
     all.len().saturating_sub(MOST)
 }
 
-fn text(changes: &Changes) -> String {
+fn text(origin: &Origin, changes: &Changes) -> String {
+    let origin = origin.line();
     let mut lines = Vec::new();
     let mut add = |title: &str, all: &[Concern]| {
         if all.is_empty() {
@@ -84,8 +116,8 @@ fn text(changes: &Changes) -> String {
             lines.push(format!("{more} more"));
         }
     };
-    add("asynqueue needs attention", &changes.appeared);
-    add("asynqueue: cleared", &changes.cleared);
+    add(&format!("{origin} needs attention"), &changes.appeared);
+    add(&format!("{origin}: cleared"), &changes.cleared);
     lines.join("\n")
 }
 
@@ -102,6 +134,14 @@ mod tests {
 
     use super::*;
     use crate::web::attention::Place;
+
+    fn origin() -> Origin {
+        Origin {
+            title: "asynqueue".into(),
+            name: None,
+            broker: None,
+        }
+    }
 
     fn changes(appeared: usize) -> Changes {
         let concern = Concern {
@@ -127,18 +167,19 @@ mod tests {
     #[test]
     fn json_has_the_fields_of_the_api() {
         let now = Timestamp::default();
-        let body = message(Format::Json, &changes(1), now);
+        let body = message(Format::Json, &origin(), &changes(1), now);
         assert_eq!(
             body,
             json!({
-                "type": "attention", "at": "1970-01-01T00:00:00.000Z", "cleared": [], "omitted": 0,
+                "type": "attention", "title": "asynqueue", "name": null, "broker": null,
+                "at": "1970-01-01T00:00:00.000Z", "cleared": [], "omitted": 0,
                 "appeared": [{
                     "kind": "failing_cause", "about": "card:charge 12", "queue": "payments", "state": "archived",
                     "filter": "error~no", "cause": null, "count": 7, "text": "card:charge fails: <!channel> & more",
                 }],
             })
         );
-        let test = Format::Json.test(now);
+        let test = Format::Json.test(&origin(), now);
         assert_eq!(
             (&test["type"], &test["appeared"]),
             (&json!("test"), &json!([]))
@@ -147,17 +188,34 @@ mod tests {
 
     #[test]
     fn text_for_a_chat_is_escaped() {
-        let body = message(Format::Slack, &changes(1), Timestamp::default());
+        let body = message(Format::Slack, &origin(), &changes(1), Timestamp::default());
         let text = "*asynqueue needs attention*\n• payments: card:charge fails: &lt;!channel&gt; &amp; more";
         assert_eq!(body, json!({ "text": text }));
     }
 
+    /// A channel often receives the notifications of production and of staging, and of several brokers.
+    #[test]
+    fn a_notification_names_its_installation_and_its_broker() {
+        let origin = Origin {
+            title: "Shop <tasks>".into(),
+            name: Some("production".into()),
+            broker: Some("eu".into()),
+        };
+        let body = message(Format::Slack, &origin, &changes(1), Timestamp::default());
+        let text = body["text"].as_str().expect("text");
+        let line = "*eu · production · Shop &lt;tasks&gt; needs attention*";
+        assert_eq!(text.lines().next(), Some(line));
+        let body = message(Format::Json, &origin, &changes(1), Timestamp::default());
+        let names = [&body["title"], &body["name"], &body["broker"]];
+        assert_eq!(names, ["Shop <tasks>", "production", "eu"]);
+    }
+
     #[test]
     fn a_notification_is_bounded() {
-        let body = message(Format::Json, &changes(25), Timestamp::default());
+        let body = message(Format::Json, &origin(), &changes(25), Timestamp::default());
         let appeared = body["appeared"].as_array().expect("a list");
         assert_eq!((appeared.len(), &body["omitted"]), (20, &json!(5)));
-        let body = message(Format::Slack, &changes(25), Timestamp::default());
+        let body = message(Format::Slack, &origin(), &changes(25), Timestamp::default());
         let text = body["text"].as_str().expect("text");
         assert!(
             text.lines().count() == 22 && text.ends_with("\n5 more"),

@@ -21,7 +21,7 @@ use tokio::runtime::Handle;
 use self::{
     client::Client,
     ledger::Ledger,
-    message::{Format, message},
+    message::{Format, Origin, message},
 };
 use super::{
     Shared,
@@ -86,7 +86,8 @@ impl Webhooks {
     /// Sends notifications until the monitor is dropped. Without webhooks, or outside of a runtime, it does nothing.
     pub(super) fn start(&self, shared: &Arc<Shared>) {
         if let (false, Ok(runtime)) = (self.0.is_empty(), Handle::try_current()) {
-            runtime.spawn(watch(self.0.clone(), Arc::downgrade(shared)));
+            let origin = Origin::of(shared);
+            runtime.spawn(watch(self.0.clone(), origin, Arc::downgrade(shared)));
         }
     }
 }
@@ -107,8 +108,8 @@ impl Webhook {
     /// # Errors
     ///
     /// Why it was not accepted, without the URL.
-    pub(super) async fn test(&self, now: Timestamp) -> Result<(), String> {
-        let body = self.format.test(now);
+    async fn test(&self, origin: &Origin, now: Timestamp) -> Result<(), String> {
+        let body = self.format.test(origin, now);
         self.client.post(&self.url, body).await
     }
 }
@@ -132,13 +133,14 @@ pub(super) async fn test(view: &View, place: usize) -> Result<Result<String, Str
     let webhook = view.shared.webhooks.get(place);
     let missing = || Failed::NotFound(format!("webhook {place} does not exist"));
     let webhook = webhook.ok_or_else(missing)?;
-    let tested = webhook.test(view.now).await;
+    let tested = webhook.test(&Origin::of(&view.shared), view.now).await;
     let did = tested.as_ref().err().map_or("accepted", |error| error);
     audit(view, "test webhook", webhook.host(), did);
     Ok(tested.map(|()| webhook.host().to_owned()))
 }
 
-async fn watch(webhooks: Vec<Webhook>, shared: Weak<Shared>) {
+async fn watch(webhooks: Vec<Webhook>, origin: Origin, shared: Weak<Shared>) {
+    let origin = &origin;
     let mut all: Vec<_> = webhooks
         .into_iter()
         .map(|webhook| (webhook, Ledger::default()))
@@ -157,7 +159,7 @@ async fn watch(webhooks: Vec<Webhook>, shared: Weak<Shared>) {
         let concerns: Vec<_> = snapshot.concerns.iter().filter(is_announced).collect();
         let notified = all
             .iter_mut()
-            .map(|(webhook, ledger)| notify(webhook, ledger, &concerns, now));
+            .map(|(webhook, ledger)| notify(webhook, ledger, origin, &concerns, now));
         join_all(notified).await;
     }
 }
@@ -168,15 +170,27 @@ fn is_announced(concern: &&Concern) -> bool {
 }
 
 /// Sends what has changed since the last notification, if it is time.
-async fn notify(webhook: &Webhook, ledger: &mut Ledger, concerns: &[&Concern], now: Timestamp) {
+async fn notify(
+    webhook: &Webhook,
+    ledger: &mut Ledger,
+    origin: &Origin,
+    concerns: &[&Concern],
+    now: Timestamp,
+) {
     let Some(changes) = ledger.changes(concerns, Instant::now()) else {
         return;
     };
-    let body = message(webhook.format, &changes, now);
+    let body = message(webhook.format, origin, &changes, now);
     match webhook.client.post(&webhook.url, body).await {
-        Ok(()) => ledger.sent(changes),
+        Ok(()) => {
+            if ledger.sent(changes) {
+                tracing::info!(host = webhook.host(), "notifications are accepted again");
+            }
+        }
         Err(error) => {
-            tracing::warn!(host = webhook.host(), %error, "a notification was not accepted; it is sent again in a minute");
+            if ledger.refused() {
+                tracing::warn!(host = webhook.host(), %error, "a notification was not accepted; it is sent again each minute");
+            }
         }
     }
 }

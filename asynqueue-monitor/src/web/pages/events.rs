@@ -206,6 +206,9 @@ async fn charts(view: &View, span: Span, course: &Course) -> Result<Markup, Fail
             @if let Some(rate) = sum.failure_rate() { div { dt { "Failure rate" } dd { (format!("{:.1} %", rate * 100.0)) } } }
             div { dt { "Archived" } dd { (show::number(sum.archived)) } }
             div { dt { "Lost with a server" } dd { (show::number(sum.lost)) } }
+            // The legends of the charts have the values of the last minute.
+            @for (name, share) in [("p50", 0.5), ("p95", 0.95), ("p99", 0.99)] { div { dt { (name) } dd { (percentile(&sum.running, share)) } } }
+            div { dt { "Wait p95" } dd { (percentile(&sum.waiting, 0.95)) } }
         }
         (chart::attempts(&format!("Attempts in the last {}", title(span)), steps.each, &steps.bars(view, course), &marks))
         (chart::lines("Running time", write, &running, &labels, &marks))

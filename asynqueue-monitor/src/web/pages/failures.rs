@@ -45,7 +45,7 @@ pub(crate) async fn show(view: View) -> Result<Markup, Refused> {
             @if recent.causes.len() > ROWS { p.note { "Only the " (show::number(ROWS as u64)) " causes with the most failures are shown." } }
         }
         (lost(&view, &recent))
-        p.note { "Servers report failures every 10 seconds. Numbers, ids, quoted text, URLs and paths are left out of a cause." }
+        p.note { "Servers report failures every 10 seconds. The last failure is dated to the minute, and after 15 minutes to the hour. Numbers, ids, quoted text, URLs and paths are left out of a cause." }
     })))
 }
 
@@ -190,7 +190,7 @@ pub(crate) async fn one(
             div { dt { "Last 15 min" } dd { (show::number(now.failed)) } }
             @if let Some(row) = row { div { dt { "Today" } dd { (show::number(row.since(midnight(&view)))) } } }
             div { dt { "Last 90 days" } dd { (show::number(failed.failed)) } }
-            div { dt { "Archived" } dd { (show::number(failed.archived)) } }
+            div { dt { "Were archived" } dd { (show::number(failed.archived)) } }
         }
         dl.facts {
             dt { "First" } dd { (view.time(cause.first)) " · " (view.date(cause.first)) }
@@ -202,7 +202,7 @@ pub(crate) async fn one(
         @if let Some(row) = row { (hours(&view, row)) }
         h2 { "Tasks" }
         div.scroll { table {
-            thead { tr { th scope="col" { "Queue" } th.number scope="col" { "Failures" } th.number scope="col" { "Archived" } th scope="col" { "Show" } } }
+            thead { tr { th scope="col" { "Queue" } th.number scope="col" { "Failures" } th.number scope="col" { "Were archived" } th scope="col" { "Show" } } }
             tbody { @for (queue, failed) in &cause.queues {
                 tr {
                     th scope="row" { a href=(view.links.queue(queue)) { (queue) } }

@@ -65,7 +65,7 @@ fn section(view: &View, server: &ServerInfo, after: usize) -> Markup {
                 dt { "Events" } dd { (server.events.iter().map(|event| event.as_str()).collect::<Vec<_>>().join(", ")) }
                 dt { "Running" } dd { (show::number(server.busy as u64)) " of " (show::number(server.concurrency as u64)) }
                 (limits(view, server))
-                dt { "Finished" } dd { (show::number(server.finished)) " attempts" }
+                dt { "Finished" } dd { (show::number(server.finished)) @if server.finished == 1 { " attempt" } @else { " attempts" } }
                 @if server.abandoned > 0 { dt { "Abandoned" } dd { (show::number(server.abandoned as u64)) " handlers blocking their threads past their timeout" } }
             }
             @if !server.running.is_empty() {

@@ -22,7 +22,7 @@ pub(in crate::web) struct Recent {
 /// A cause of the last 24 hours.
 #[derive(Debug)]
 pub(in crate::web) struct Row {
-    /// Its failures by the hour.
+    /// Its failures by the hour. The last one is dated to the minute if it is within the last [`SPAN`].
     pub(in crate::web) cause: Cause,
     /// Its failures in the last [`SPAN`].
     pub(in crate::web) now: Failed,
@@ -45,16 +45,15 @@ impl Recent {
 }
 
 fn rows(day: Failures, minutes: &Failures) -> Vec<Row> {
-    let now = |fingerprint| {
-        let found = minutes
-            .causes
-            .iter()
-            .find(|cause| cause.fingerprint == fingerprint);
-        found.map(Cause::failed).unwrap_or_default()
-    };
-    let row = |cause: Cause| Row {
-        now: now(cause.fingerprint),
-        cause,
+    let row = |mut cause: Cause| {
+        let mut recent = minutes.causes.iter();
+        let recent = recent.find(|recent| recent.fingerprint == cause.fingerprint);
+        // The hour that has begun dates the last failure to its start, which may be an hour ago.
+        cause.last = recent.map_or(cause.last, |recent| cause.last.max(recent.last));
+        Row {
+            now: recent.map(Cause::failed).unwrap_or_default(),
+            cause,
+        }
     };
     let mut rows: Vec<_> = day.causes.into_iter().map(row).collect();
     rows.sort_by_key(|row| std::cmp::Reverse((row.now.failed, row.cause.failed().failed)));
@@ -79,4 +78,30 @@ pub(in crate::web) async fn of_cause(
 ) -> Result<Option<Cause>, BrokerError> {
     let (series, since) = (Series::FailureDays, Timestamp::default());
     inspector.failures_of(cause, series, since).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use asynqueue_core::task::FailureKind;
+
+    use super::*;
+
+    /// Otherwise a cause that fails now would be shown as one that last failed an hour ago.
+    #[test]
+    fn the_last_failure_of_a_row_is_dated_to_the_minute() {
+        let hour = Timestamp::from_millis(3_600_000);
+        let minute = hour + Duration::from_secs(50 * 60);
+        let at = |time| {
+            let cause = Cause::new("card:charge".into(), FailureKind::Error, "no");
+            let mut failures = Failures::default();
+            let cause = cause.with(&"payments".into(), Failed::new(3, 0), time);
+            failures.causes.push(cause);
+            failures
+        };
+        let last = |minutes: &Failures| rows(at(hour), minutes)[0].cause.last;
+        assert_eq!(last(&at(minute)), minute);
+        assert_eq!(last(&Failures::default()), hour);
+    }
 }
