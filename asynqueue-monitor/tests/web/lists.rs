@@ -21,12 +21,10 @@ async fn a_list_that_is_too_long_to_sort_says_so_and_names_its_order() {
     let second = site.page(&next_of(&page)).await;
     assert!(second.contains(note), "{second}");
     let shown = [first, ids_on(&second)].concat();
-    let list = site.inspector.list(
-        &"mail".into(),
-        TaskState::Pending,
-        &Filter::default(),
-        Page::last(100),
-    );
+    let (queue, all) = ("mail".into(), Filter::default());
+    let list = site
+        .inspector
+        .list(&queue, TaskState::Pending, &all, Page::last(100));
     let last = list.await.expect("a list").tasks;
     let last: Vec<_> = last
         .iter()
