@@ -173,11 +173,9 @@ fn message(cause: &Cause) -> String {
     }
 }
 
-/// How long ago something happened that is known to the minute: `less than 2 minutes`.
+/// How long ago something happened that was at this time or within a minute after it: `less than 2 minutes`.
 fn since_minute(time: Timestamp, now: Timestamp) -> String {
-    const MINUTE: u64 = 60_000;
-    let start = time.as_millis() / MINUTE * MINUTE;
-    match (now.as_millis().saturating_sub(start)).div_ceil(MINUTE) {
+    match now.since(time).as_secs().div_ceil(60) {
         0 | 1 => "less than a minute".to_owned(),
         minutes => format!("less than {minutes} minutes"),
     }

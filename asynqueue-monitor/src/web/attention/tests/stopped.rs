@@ -41,9 +41,9 @@ fn the_last_failure_is_dated_to_the_minute() {
         text.rsplit_once(", last ").expect("the end").1.to_owned()
     };
     assert_eq!(last(5), "less than a minute ago.");
-    assert_eq!(last(40), "less than a minute ago.");
-    assert_eq!(last(41), "less than 2 minutes ago.");
-    assert_eq!(last(240), "less than 5 minutes ago.");
+    assert_eq!(last(60), "less than a minute ago.");
+    assert_eq!(last(61), "less than 2 minutes ago.");
+    assert_eq!(last(240), "less than 4 minutes ago.");
 }
 
 #[test]
