@@ -250,6 +250,8 @@ mod book {
         deploying = "operations/deploying.md";
         #[cfg(feature = "monitor")]
         monitor = "operations/monitor.md";
+        #[cfg(feature = "webhooks")]
+        failures = "operations/failures.md";
         // Its code is held to the store it is taken from by `tests/documents.rs`.
         broker = "architecture/store.md";
         faq = "faq.md";

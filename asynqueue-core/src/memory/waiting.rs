@@ -107,10 +107,10 @@ impl Pending {
 
     /// The tasks from the back. `waits` returns whether the task of an entry still waits with its priority: then the
     /// last of the entries with its id is the task, and otherwise all of them are stale.
-    pub(super) fn backwards<'a>(
-        &'a self,
+    pub(super) fn backwards(
+        &self,
         waits: impl Fn(&Envelope) -> bool,
-    ) -> impl Iterator<Item = &'a Arc<Envelope>> {
+    ) -> impl Iterator<Item = &Arc<Envelope>> {
         let mut seen = HashSet::new();
         let entries = self.plain.iter().rev();
         let entries = entries.chain(self.urgent.values().rev());

@@ -85,9 +85,11 @@ impl fmt::Display for Span {
 }
 
 /// Not the name of a [`Span`].
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown span `{0}`: use `15m`, `1h`, `6h`, `24h`, `7d` or `90d`")]
 pub struct InvalidSpan(String);
+
+crate::debug_as_text!(InvalidSpan);
 
 impl FromStr for Span {
     type Err = InvalidSpan;
