@@ -105,7 +105,7 @@ mod tests {
     ];
 
     /// The setters that take code.
-    const CODE: [&str; 12] = [
+    const CODE: [&str; 13] = [
         "process",
         "process_for",
         "process_blocking",
@@ -118,6 +118,8 @@ mod tests {
         "is_failure",
         "on_error",
         "health_check",
+        // That of the program, known when it is compiled.
+        "version",
     ];
 
     #[test]

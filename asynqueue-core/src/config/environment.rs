@@ -21,14 +21,16 @@ use crate::suggest::closest_within;
 const PREFIX: &str = "ASYNQUEUE_";
 
 /// Variables of the `asynqueue` command.
-const OF_THE_COMMAND: [&str; 9] = [
+const OF_THE_COMMAND: [&str; 11] = [
     "BROKER",
     "MONITOR_COLOR",
     "MONITOR_NAME",
     "MONITOR_PASSWORD",
+    "MONITOR_SLACK",
     "MONITOR_TITLE",
     "MONITOR_USERS",
     "MONITOR_USERS_FILE",
+    "MONITOR_WEBHOOKS",
     "MOVE_FROM",
     "MOVE_TO",
 ];
