@@ -346,7 +346,7 @@ fn a_copy_stores_its_origin() {
     let mut task = minimal();
     task.set_origin(Some(TaskId::new("order-7").expect("an id")));
     let bytes = task.to_bytes();
-    assert_eq!(field(&fields(&bytes), "x"), Some(&"order-7".into()));
+    assert_eq!(field(&fields(&bytes), "m"), Some(&"order-7".into()));
     assert_eq!(read(&bytes).expect("reads"), task);
     task.set_origin(None);
     assert_eq!(task.to_bytes(), MINIMAL, "nothing is left of it");

@@ -73,7 +73,7 @@ impl Envelope {
             self.unhandled_since(),
         );
         map.entry_if(self.place().is_some(), "q", self.place());
-        map.entry_if(self.origin().is_some(), "x", self.origin());
+        map.entry_if(self.origin().is_some(), "m", self.origin());
         match options.backoff {
             Backoff::Standard => {}
             Backoff::Fixed(delay) => map.entry("b", ("fixed", whole_millis(delay))),
@@ -255,7 +255,7 @@ impl<'de> Visitor<'de> for Reader {
                 }
                 "w" => task.set_unhandled_since(map.next_value()?),
                 "q" => task.set_place(map.next_value()?),
-                "x" => task.set_origin(map.next_value()?),
+                "m" => task.set_origin(map.next_value()?),
                 "z" => {
                     if let Some(run) = map.next_value()? {
                         task.set_completed(run);
