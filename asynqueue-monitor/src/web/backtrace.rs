@@ -95,6 +95,8 @@ fn is_own(lines: &[&str]) -> bool {
             "/library/std/",
             "/library/core/",
             "/library/alloc/",
+            // Wherever a program has this framework from.
+            "/asynqueue-core/src/",
         ]
         .iter()
         .any(|part| place.contains(part))

@@ -196,7 +196,8 @@ async fn problems_appear_without_a_reload() {
     server.seen = asynqueue_core::task::Timestamp::from_millis(broker.now().as_millis() - 20_000);
     let hour = std::time::Duration::from_secs(3600);
     broker.beat(server, hour).await.expect("stored");
-    let says = "return document.querySelector('#attention').textContent.includes('worker-7 was lost 2')";
+    let says =
+        "return document.querySelector('#attention').textContent.includes('worker-7 was lost 2')";
     browser.until(says).await;
     assert_eq!(browser.run("return window.marker").await, true);
 }
