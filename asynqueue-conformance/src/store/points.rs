@@ -85,6 +85,7 @@ pub async fn only_points_of_the_requested_time_and_key_are_returned(harness: &dy
     let points = [2, 1, 0].map(|minutes| point(ago(minutes), "q", "a", &[(0, 1)]));
     let mut other = points[0].clone();
     other.series = Series::FailureHours;
+    other.at = other.series.start_of(at);
     add(&store, &points).await;
     add(&store, &[other, point(at, "q", "b", &[(0, 1)])]).await;
     let mut query = PointQuery::since(SERIES, ago(1) + Duration::from_secs(59));
