@@ -7,7 +7,7 @@ use asynqueue_core::{
         Conflict, Keep, LeaseRequest, LeaseToken, Leased, NewTask, Outcome, Page, QueueStats,
         Settled, Settlement, SharedBroker, TaskInfo, Trimmed, When, all_of,
     },
-    codec::{CodecName, MessagePack},
+    codec::{Codec, CodecName, MessagePack},
     task::{
         Envelope, Failure, FailureKind, Name, TaskId, TaskOptions, TaskRef, TaskState, Timestamp,
         UniqueKey, UniqueLock, UniqueUntil,
@@ -183,6 +183,13 @@ pub(crate) fn id(id: &str) -> TaskId {
 
 pub(crate) fn task_ref(task: &str) -> TaskRef {
     TaskRef::new(QUEUE, id(task))
+}
+
+/// A task with a payload of MessagePack.
+pub(crate) fn with_payload(name: &str, payload: &serde_json::Value) -> Envelope {
+    let mut task = task(name);
+    task.payload = MessagePack::encode(payload).unwrap().into();
+    task
 }
 
 pub(crate) fn task(name: &str) -> Envelope {

@@ -16,18 +16,12 @@ use super::{
     Harness,
     fixture::{
         Fixture, QUEUE, complete, id, ids, now, retained, secs, task, task_in, task_ref, tasks,
-        unique, with,
+        unique, with, with_payload,
     },
 };
 
 fn inspector(f: &Fixture<'_>) -> Inspector {
     Inspector::new(Arc::clone(&f.broker)).acting_as("alice")
-}
-
-fn with_payload(name: &str, payload: &serde_json::Value) -> Envelope {
-    let mut task = task(name);
-    task.payload = MessagePack::encode(payload).unwrap().into();
-    task
 }
 
 async fn apply(f: &Fixture<'_>, action: Action, name: &str) -> ActionOutcome {

@@ -45,6 +45,7 @@ use async_trait::async_trait;
 use asynqueue_core::broker::SharedBroker;
 
 pub mod atomicity;
+pub mod audit;
 pub mod cancel;
 pub mod control;
 pub mod declared;
@@ -71,6 +72,7 @@ pub mod scheduler;
 pub mod schedules;
 pub mod settle;
 pub mod signals;
+pub mod statistics;
 pub mod swaps;
 pub mod unique;
 pub mod wait;
@@ -457,6 +459,17 @@ macro_rules! conformance_suite {
                 all_matching_tasks_are_changed,
                 all_running_tasks_are_cancelled,
                 results_are_shown_as_json,
+            ],
+            audit: [
+                changes_are_recorded_newest_first,
+                an_edit_keeps_the_old_payload,
+                the_audit_is_read_in_pages,
+                changes_are_kept_for_ninety_days,
+            ],
+            statistics: [
+                the_attempts_of_each_event_are_counted,
+                the_attempts_of_each_queue_are_counted_by_the_minute,
+                failures_are_counted_by_cause,
             ],
             scheduler: [
                 a_task_is_enqueued_at_each_tick,

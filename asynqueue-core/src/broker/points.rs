@@ -20,6 +20,8 @@ pub enum Series {
     EventHours,
     /// The attempts of each event, by the day.
     EventDays,
+    /// The attempts of each queue, by the minute. The group is the queue, and the key is empty.
+    QueueMinutes,
     /// The failed attempts of each cause, by the minute. The group is the queue, and the key is the cause.
     FailureMinutes,
     /// The failed attempts of each cause, by the hour.
@@ -32,10 +34,11 @@ pub enum Series {
 
 impl Series {
     /// All series.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::EventMinutes,
         Self::EventHours,
         Self::EventDays,
+        Self::QueueMinutes,
         Self::FailureMinutes,
         Self::FailureHours,
         Self::FailureDays,
@@ -48,6 +51,7 @@ impl Series {
             Self::EventMinutes => "event_minutes",
             Self::EventHours => "event_hours",
             Self::EventDays => "event_days",
+            Self::QueueMinutes => "queue_minutes",
             Self::FailureMinutes => "failure_minutes",
             Self::FailureHours => "failure_hours",
             Self::FailureDays => "failure_days",
@@ -58,7 +62,7 @@ impl Series {
     /// The span of time of one point.
     pub fn span(self) -> Duration {
         match self {
-            Self::EventMinutes | Self::FailureMinutes => MINUTE,
+            Self::EventMinutes | Self::QueueMinutes | Self::FailureMinutes => MINUTE,
             Self::EventHours | Self::FailureHours | Self::Audit => HOUR,
             Self::EventDays | Self::FailureDays => DAY,
         }
@@ -67,7 +71,7 @@ impl Series {
     /// How long a point is kept after its start: 8 hours by the minute, otherwise 90 days.
     pub fn kept(self) -> Duration {
         match self {
-            Self::EventMinutes | Self::FailureMinutes => 8 * HOUR,
+            Self::EventMinutes | Self::QueueMinutes | Self::FailureMinutes => 8 * HOUR,
             _ => 90 * DAY,
         }
     }
@@ -76,6 +80,7 @@ impl Series {
     pub fn max_keys(self) -> usize {
         match self {
             Self::EventMinutes | Self::EventHours | Self::EventDays => 1_000,
+            Self::QueueMinutes => 1,
             Self::FailureMinutes => 50,
             Self::FailureHours | Self::FailureDays => 100,
             Self::Audit => 100_000,

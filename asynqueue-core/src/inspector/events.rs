@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Inspector;
 use crate::{
-    broker::{BrokerError, Point, PointQuery},
+    broker::{BrokerError, Point, PointQuery, Series},
     statistics::{EventStats, SERIES, Span},
     task::{Name, Timestamp},
 };
@@ -36,20 +36,6 @@ impl Inspector {
         Ok(events)
     }
 
-    /// The attempts of each queue in a span of time, by queue, as [`event_stats`](Self::event_stats).
-    ///
-    /// # Errors
-    ///
-    /// When the broker cannot be reached.
-    pub async fn queue_stats(&self, span: Span) -> Result<BTreeMap<Name, EventStats>, BrokerError> {
-        let query = PointQuery::since(span.of_sums(SERIES), self.now() - span.length());
-        let mut queues: BTreeMap<Name, EventStats> = BTreeMap::new();
-        for point in self.broker.points(&query).await? {
-            queues.entry(point.group).or_default().add(&point.counts);
-        }
-        Ok(queues)
-    }
-
     /// The attempts of an event over a span of time: by the minute up to six hours, by the hour up to a week, and
     /// otherwise by the day. Times without attempts are left out.
     ///
@@ -72,16 +58,29 @@ impl Inspector {
         Ok(course(points))
     }
 
-    /// The attempts of a queue, or of all queues, over a span of time, as [`event_course`](Self::event_course).
+    /// The attempts of each queue in each minute since a time, up to eight hours ago, without their running and waiting
+    /// times; those of one queue, if one is given. Times without attempts are left out.
     ///
     /// # Errors
     ///
     /// When the broker cannot be reached.
-    pub async fn course(&self, queue: Option<&Name>, span: Span) -> Result<Course, BrokerError> {
-        let from = self.now() - span.length();
-        let mut query = PointQuery::since(span.of_course(SERIES), from);
-        query.group = queue.cloned();
-        Ok(course(self.broker.points(&query).await?))
+    pub async fn minutes_since(
+        &self,
+        queue: Option<&Name>,
+        since: Timestamp,
+    ) -> Result<BTreeMap<Name, Course>, BrokerError> {
+        let mut query = PointQuery::since(Series::QueueMinutes, since);
+        (query.group, query.key) = (queue.cloned(), Some(Point::REST));
+        let mut queues: BTreeMap<Name, Course> = BTreeMap::new();
+        for point in self.broker.points(&query).await? {
+            let mut stats = EventStats::default();
+            stats.add(&point.counts);
+            queues
+                .entry(point.group)
+                .or_default()
+                .push((point.at, stats));
+        }
+        Ok(queues)
     }
 }
 

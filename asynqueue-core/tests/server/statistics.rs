@@ -9,7 +9,7 @@ use asynqueue_core::{
     process::{Context, Payload, TaskError},
     server::Server,
     statistics::{EventStats, Span},
-    task::TaskState,
+    task::{Name, TaskState},
 };
 
 use crate::harness::{Job, Sum, becomes, broker, counts_become, job, output_of, until};
@@ -85,11 +85,28 @@ async fn figures_of_two_servers_are_added_up() {
         assert_eq!(succeeded, 2, "{span}");
         let all = inspector.event_stats(None, span).await.unwrap();
         assert_eq!(all["job"].succeeded, 2, "{span}");
-        let queue = inspector.course(Some(&"default".into()), span).await;
-        assert_eq!(queue.unwrap(), course, "{span}");
-        let other = inspector.course(Some(&"other".into()), span).await;
-        assert_eq!(other.unwrap(), [], "{span}");
     }
+    let since = broker.now() - Span::Hour.length();
+    let default = Name::from("default");
+    let all = inspector.minutes_since(None, since).await.unwrap();
+    assert_eq!(all.keys().collect::<Vec<_>>(), [&default]);
+    let outcomes = all[&default]
+        .iter()
+        .map(|(_, stats)| [stats.started, stats.succeeded, stats.failed]);
+    let sum = outcomes.fold([0; 3], |sum, one| {
+        [sum[0] + one[0], sum[1] + one[1], sum[2] + one[2]]
+    });
+    assert_eq!(sum, [2, 2, 0]);
+    let one = inspector
+        .minutes_since(Some(&default), since)
+        .await
+        .unwrap();
+    assert_eq!(one, all);
+    let other = inspector
+        .minutes_since(Some(&"other".into()), since)
+        .await
+        .unwrap();
+    assert_eq!(other, [].into());
 }
 
 #[tokio::test]

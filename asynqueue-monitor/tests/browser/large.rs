@@ -7,7 +7,8 @@
 use asynqueue_core::{
     broker::{Counts, NewTask, Point, Series, SharedBroker, When},
     codec::{CodecName, MessagePack},
-    task::{Envelope, Name, TaskId, Timestamp},
+    inspector::Inspector,
+    task::{Envelope, Name, TaskId},
 };
 use asynqueue_monitor::Monitor;
 use asynqueue_redis::{RedisBroker, RedisOptions};
@@ -30,7 +31,13 @@ async fn first_paint_of_each_page_of_a_large_broker() {
     let broker = RedisBroker::connect(options).await.expect("connected");
     let broker = SharedBroker::from(broker);
     fill(&broker).await;
-    count(&broker).await;
+    let before = used_memory(&broker).await;
+    let points = count(&broker).await;
+    let used = used_memory(&broker).await - before;
+    println!(
+        "{} bytes of Redis for each of {points} points",
+        used / points
+    );
     let monitor = Monitor::new(broker.clone());
     let endpoint = monitor.serve("127.0.0.1:0").await.expect("served");
     let browser = Browser::start().await;
@@ -39,6 +46,7 @@ async fn first_paint_of_each_page_of_a_large_broker() {
         "/",
         "/charts?span=1h",
         "/charts?span=6h",
+        "/charts?span=6h&queue=queue-7",
         "/charts?span=90d",
         "/events?span=15m",
         "/events?span=1h",
@@ -92,35 +100,42 @@ async fn fill(broker: &SharedBroker) {
     }
 }
 
-/// Adds statistics of each event in each minute of an hour, hour of a day and day of 90 days.
-async fn count(broker: &SharedBroker) {
-    let now = broker.now();
-    let counts: Counts = [(0, 100), (1, 90), (2, 10), (3, 1)]
-        .into_iter()
-        .chain((0..12).map(|bucket| (30 + bucket, 8)))
-        .chain((0..12).map(|bucket| (110 + bucket, 8)))
-        .collect();
+/// Returns how many points it adds: statistics of each event and queue in each minute of six hours, hour of a day and day of 90 days.
+async fn count(broker: &SharedBroker) -> u64 {
+    let outcomes: Counts = [(0, 100), (1, 90), (2, 10), (3, 1)].into_iter().collect();
+    let times = (0..12).flat_map(|bucket| [(30 + bucket, 8), (110 + bucket, 8)]);
+    let mut with_times: Counts = times.collect();
+    with_times.merge(&outcomes);
+    let queue = |n: usize| Name::from(format!("queue-{}", n % QUEUES));
+    let event = |n| (queue(n), Name::from(format!("event-{n}")));
+    let events: Vec<_> = (0..EVENTS).map(event).collect();
+    let queues: Vec<_> = (0..QUEUES).map(|n| (queue(n), Point::REST)).collect();
     let mut points = Vec::new();
-    for (series, spans) in [
-        (Series::EventMinutes, 361),
-        (Series::EventHours, 25),
-        (Series::EventDays, 90),
+    for (series, spans, names, counts) in [
+        (Series::EventMinutes, 361, &events, &with_times),
+        (Series::EventHours, 25, &events, &with_times),
+        (Series::EventDays, 90, &events, &with_times),
+        (Series::QueueMinutes, 361, &queues, &outcomes),
     ] {
         for ago in 0..spans {
-            let at: Timestamp = series.start_of(now - series.span() * ago);
-            for event in 0..EVENTS {
-                points.push(Point {
-                    series,
-                    at,
-                    group: Name::from(format!("queue-{}", event % QUEUES)),
-                    key: Name::from(format!("event-{event}")),
-                    counts: counts.clone(),
-                    note: Vec::new().into(),
-                });
-            }
+            let at = series.start_of(broker.now() - series.span() * ago);
+            points.extend(names.iter().map(|(group, key)| Point {
+                series,
+                at,
+                group: group.clone(),
+                key: key.clone(),
+                counts: counts.clone(),
+                note: Vec::new().into(),
+            }));
         }
     }
     for chunk in points.chunks(Point::MAX_CALL) {
         broker.add_points(chunk.to_vec()).await.expect("added");
     }
+    points.len() as u64
+}
+
+async fn used_memory(broker: &SharedBroker) -> u64 {
+    let nodes = Inspector::new(broker.clone()).nodes().await;
+    nodes.expect("a node")[0].memory.expect("Redis reports it")
 }

@@ -2,14 +2,12 @@
 
 #[cfg(feature = "prometheus")]
 use std::time::Duration;
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, HashMap},
-};
+use std::{cmp::Reverse, collections::HashMap};
 
 use asynqueue_core::{
     broker::HourStats,
-    statistics::Span,
+    inspector::Course,
+    statistics::{EventStats, Span},
     task::{Name, Timestamp},
 };
 use axum::extract::Query;
@@ -54,10 +52,7 @@ pub(crate) async fn show(view: View, Query(params): Query<Params>) -> Result<Mar
     let steps = Steps::of(span, view.now);
     let marks = marks(&view, span, &steps).await?;
     let gathered = gathered(&view, span, params.queue.as_deref()).await;
-    let of_queue = params
-        .queue
-        .as_ref()
-        .map_or(String::new(), |queue| format!("&queue={}", encoded(queue)));
+    let of_queue = of_queue(queue.as_ref());
     Ok(view.page("Metrics", html! {
         (spans(&view, "charts", span, &of_queue))
         @if let Some(queue) = &params.queue {
@@ -72,6 +67,11 @@ pub(crate) async fn show(view: View, Query(params): Query<Params>) -> Result<Mar
     }))
 }
 
+/// The part of a query for a queue.
+fn of_queue(queue: Option<&Name>) -> String {
+    queue.map_or(String::new(), |queue| format!("&queue={}", encoded(queue)))
+}
+
 /// The succeeded and failed attempts of a queue.
 type Sum = (Name, (u64, u64));
 
@@ -83,14 +83,12 @@ async fn read(
 ) -> Result<(Vec<Bar>, Vec<Sum>), Failed> {
     let inspector = &view.inspector;
     let Some(hours) = hours(span) else {
-        let course = inspector.course(queue, span).await?;
-        let bars = Steps::of(span, view.now).bars(view, &course);
-        let sums = match queue {
-            Some(_) => BTreeMap::new(),
-            None => inspector.queue_stats(span).await?,
-        };
-        let sums = sums.into_iter();
-        let sums = sums.map(|(queue, stats)| (queue, (stats.succeeded, stats.failed)));
+        let steps = Steps::of(span, view.now);
+        let minutes = inspector.minutes_since(queue, steps.since()).await?;
+        let bars = steps.bars(view, minutes.values().flatten());
+        let sums = minutes
+            .into_iter()
+            .map(|(queue, course)| (queue, total(&course)));
         return Ok((bars, sums.collect()));
     };
     let queues = match queue {
@@ -176,6 +174,14 @@ fn table(view: &View, span: Span, sums: &[Sum]) -> Markup {
     }
 }
 
+/// The attempts of all times.
+fn total(course: &Course) -> (u64, u64) {
+    let add = |sum: (u64, u64), (_, stats): &(_, EventStats)| {
+        (sum.0 + stats.succeeded, sum.1 + stats.failed)
+    };
+    course.iter().fold((0, 0), add)
+}
+
 fn sum(hours: &[HourStats]) -> (u64, u64) {
     let add = |sum: (u64, u64), hour: &HourStats| (sum.0 + hour.succeeded, sum.1 + hour.failed);
     hours.iter().fold((0, 0), add)
@@ -234,8 +240,25 @@ pub(super) fn bars<'a>(
     bars
 }
 
-/// The chart of the last 24 hours.
-pub(super) fn of_day<'a>(view: &View, history: impl Iterator<Item = &'a HourStats>) -> Markup {
+/// The chart of the last 24 hours, of a queue if one is given, with links to the same chart over other spans.
+pub(super) fn of_day<'a>(
+    view: &View,
+    queue: Option<&Name>,
+    history: impl Iterator<Item = &'a HourStats>,
+) -> Markup {
     let chart = attempts(Span::Day, &bars(view, Span::Day, history), &[]);
-    each_minute(view, "day", chart)
+    let of_queue = of_queue(queue);
+    let others = Span::ALL.into_iter().filter(|span| *span != Span::Day);
+    html! {
+        div {
+            (each_minute(view, "day", chart))
+            nav.sorts aria-label="Other time ranges" {
+                "The last "
+                @for (place, span) in others.enumerate() {
+                    @if place > 0 { " · " }
+                    a href=(format!("{}?span={span}{of_queue}", view.links.page("charts"))) { (title(span)) }
+                }
+            }
+        }
+    }
 }

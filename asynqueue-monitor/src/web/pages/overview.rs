@@ -58,7 +58,7 @@ pub(crate) async fn show(view: View, Query(params): Query<Params>) -> Result<Mar
             (totals(&view, &snapshot))
             (attention(&view, &snapshot))
             div.columns {
-                (of_day(&view, slow.hours.iter()))
+                (of_day(&view, None, slow.hours.iter()))
                 (of_now())
             }
             @if snapshot.queues.len() > 10 { (search("queue", &params.name, &params.sort)) }

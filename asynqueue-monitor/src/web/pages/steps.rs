@@ -52,8 +52,16 @@ impl Steps {
         }
     }
 
+    /// The start of the first step.
+    pub(super) fn since(&self) -> Timestamp {
+        Timestamp::from_millis(self.starts.first().copied().unwrap_or_default())
+    }
+
     /// Each step with what happened in it.
-    fn filled(&self, course: &Course) -> Vec<EventStats> {
+    fn filled<'c>(
+        &self,
+        course: impl IntoIterator<Item = &'c (Timestamp, EventStats)>,
+    ) -> Vec<EventStats> {
         let mut steps = vec![EventStats::default(); self.starts.len()];
         for (at, stats) in course {
             let place = self
@@ -86,7 +94,11 @@ impl Steps {
         labels.map(Option::unwrap_or_default).collect()
     }
 
-    pub(super) fn bars(&self, view: &View, course: &Course) -> Vec<Bar> {
+    pub(super) fn bars<'c>(
+        &self,
+        view: &View,
+        course: impl IntoIterator<Item = &'c (Timestamp, EventStats)>,
+    ) -> Vec<Bar> {
         let labels = self.labels(view).into_iter();
         let steps = labels.zip(self.filled(course));
         let bar = |(label, stats): (String, EventStats)| Bar {

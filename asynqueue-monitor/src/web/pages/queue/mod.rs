@@ -80,8 +80,8 @@ pub(crate) async fn show(
             None => { (list(&view, &contents, &params, order)) },
         }
         (by_header)
-        (of_day(&view, contents.history.iter()))
-        p { a href=(format!("{}?span=7d&queue={}", view.links.page("charts"), encoded(&queue))) { "More history" } " · " a href=(format!("{}?queue={}", view.links.page("audit"), encoded(&queue))) { "Changes" } }
+        (of_day(&view, Some(&queue), contents.history.iter()))
+        p { a href=(format!("{}?queue={}", view.links.page("audit"), encoded(&queue))) { "Changes" } }
     };
     Ok(view.page(queue.as_str(), content))
 }
