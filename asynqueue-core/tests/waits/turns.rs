@@ -1,12 +1,12 @@
 //! The turn of a task: its position, and when it starts.
 
 use asynqueue_core::{
-    broker::{Broker, HourStats, Outcome},
+    broker::{Broker, Control, HourStats, Outcome, Point, Series},
     inspector::{Cause, Turn},
     task::Timestamp,
 };
 
-use crate::stage::{Stage, kinds, secs};
+use crate::stage::{QUEUE, Stage, kinds, secs};
 
 async fn turn(stage: &Stage, id: &str) -> Turn {
     let causes = stage.why_task(id).await.causes;
@@ -75,21 +75,67 @@ async fn the_hour_before_counts_while_the_current_one_is_short() {
     assert_eq!((start.ended, start.within), (2, secs(65 * 60)));
 }
 
+/// The outcomes that a server has reported in the current minute.
+async fn figures(stage: &Stage, started: u64, succeeded: u64) {
+    let point = Point {
+        series: Series::QueueMinutes,
+        at: Series::QueueMinutes.start_of(stage.now()),
+        group: QUEUE.into(),
+        key: Point::REST,
+        counts: [(0, started), (1, succeeded)].into_iter().collect(),
+        note: Vec::new().into(),
+    };
+    stage.broker.add_points(vec![point]).await.unwrap();
+}
+
+/// A queue that stood still for most of the hour is not slow.
 #[tokio::test]
-async fn a_task_far_behind_shows_at_least_how_many_are_ahead() {
+async fn the_last_minutes_count_if_there_were_attempts() {
     let stage = stage().await;
-    let names: Vec<_> = (0..520).map(|n| format!("t{n}")).collect();
+    stage.enqueue(&["a", "b", "c"]).await;
+    stage.report(stage.server("web-1")).await;
+    run(&stage, 1).await;
+    figures(&stage, 10, 0).await;
+    stage.clock.advance(secs(30));
+    figures(&stage, 0, 7).await;
+    stage.report(stage.server("web-1")).await;
+    // Not a minute has passed.
+    let start = turn(&stage, "c").await.start.unwrap();
+    assert_eq!((start.ended, start.within), (1, secs(1230)));
+    stage.clock.advance(secs(150));
+    figures(&stage, 0, 2).await;
+    stage.report(stage.server("web-1")).await;
+    let start = turn(&stage, "c").await.start.unwrap();
+    assert_eq!((start.ended, start.within), (9, secs(180)));
+    assert_eq!(start.at, stage.now() + secs(20));
+    stage.clock.advance(secs(20 * 60));
+    stage.report(stage.server("web-1")).await;
+    let start = turn(&stage, "c").await.start.unwrap();
+    assert_eq!((start.ended, start.within), (1, secs(2580)));
+}
+
+#[tokio::test]
+async fn the_position_is_exact_at_both_ends_of_a_long_queue() {
+    let stage = stage().await;
+    let names: Vec<_> = (0..1102).map(|n| format!("t{n}")).collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     stage.enqueue(&names).await;
     run(&stage, 1).await;
     stage.report(stage.server("web-1")).await;
-    let shown = turn(&stage, "t519").await;
-    assert_eq!((shown.ahead, shown.is_exact), (500, false));
-    assert_eq!(shown.start, None);
-    assert_eq!(
-        stage.causes_of("t519").await,
-        ["at least 500 tasks are ahead of it"]
-    );
+    for (id, ahead, is_exact) in [
+        ("t1", 0, true),
+        ("t500", 499, true),
+        ("t501", 500, false),
+        ("t601", 500, false),
+        ("t602", 601, true),
+        ("t1101", 1100, true),
+    ] {
+        let shown = turn(&stage, id).await;
+        assert_eq!((shown.ahead, shown.is_exact), (ahead, is_exact), "{id}");
+    }
+    let expected = "at least 500 tasks are ahead of it; it starts in 6d22h at the earliest, if attempts end as in the last \
+                    20m (1 attempt)";
+    assert_eq!(stage.causes_of("t555").await, [expected]);
 }
 
 #[tokio::test]

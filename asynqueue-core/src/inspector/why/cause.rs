@@ -113,7 +113,7 @@ pub struct Turn {
     pub ahead: u64,
     /// Whether `ahead` was counted. Otherwise at least that many are ahead.
     pub is_exact: bool,
-    /// When it starts, if that can be estimated.
+    /// When it starts, if that can be estimated. The earliest time, if at least `ahead` tasks are ahead.
     pub start: Option<Estimate>,
 }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use futures_util::future::try_join;
 
-use self::task::{Known, turn};
+use self::task::{Ahead, Known, Rate, turn};
 pub use self::{
     cause::{Cause, Delay, Estimate, Turn},
     queue::QueueWait,
@@ -22,12 +22,17 @@ pub use self::{
 };
 use super::Inspector;
 use crate::{
-    broker::{BrokerError, HourStats, Page, Pausable, Pause, QueueStats, ServerInfo, TaskInfo},
+    broker::{
+        BrokerError, HourStats, Page, Pausable, Pause, QueueStats, ServerInfo, TaskInfo, TaskPage,
+    },
     task::{Name, TaskRef, TaskState},
 };
 
-/// How many tasks are read to find the position of one.
+/// How many tasks of each end of a queue are read to find the position of one.
 const COUNTED: usize = 500;
+
+/// The past by which the start of a task is estimated.
+const RECENT: Duration = Duration::from_secs(15 * 60);
 
 impl Inspector {
     /// Why the tasks of a queue wait, and which servers take from it. Reads the servers and the figures of the queue,
@@ -125,25 +130,52 @@ impl Inspector {
 
     /// The turn of a task that is pending or due.
     async fn turn(&self, task: &TaskInfo, stats: &QueueStats) -> Result<Turn, BrokerError> {
-        let (queue, now) = (&task.envelope.queue, self.now());
         let pending = stats.count(TaskState::Pending);
-        let page = Page::first(COUNTED);
-        let since = now - Duration::from_millis(HourStats::MILLIS);
-        let queues = std::slice::from_ref(queue);
-        let (page, history) = try_join(
-            self.broker.list(queue, TaskState::Pending, page),
-            self.broker.history(queues, since),
-        )
-        .await?;
-        let id = &task.envelope.id;
-        let place = page.tasks.iter().position(|one| one.envelope.id == *id);
-        let (ahead, is_exact) = match place {
-            Some(place) => (place as u64, true),
+        let ahead = self.ahead(task, pending);
+        let (ahead, rate) = try_join(ahead, self.rate(&task.envelope.queue)).await?;
+        Ok(turn(ahead, rate, self.now()))
+    }
+
+    async fn ahead(&self, task: &TaskInfo, pending: u64) -> Result<Ahead, BrokerError> {
+        if task.state != TaskState::Pending {
             // It is due, and joins the queue at its end.
-            None if task.state != TaskState::Pending => (pending, true),
-            None => (page.tasks.len() as u64, page.next.is_none()),
+            return Ok(Ahead::Exactly(pending));
+        }
+        let (queue, id) = (&task.envelope.queue, &task.envelope.id);
+        let list = |page| self.broker.list(queue, TaskState::Pending, page);
+        let place = |page: &TaskPage| {
+            let mut tasks = page.tasks.iter();
+            tasks.position(|one| one.envelope.id == *id)
         };
-        let history = history.into_iter().next().unwrap_or_default();
-        Ok(turn(ahead, is_exact, &history, now))
+        let first = list(Page::first(COUNTED)).await?;
+        if let Some(place) = place(&first) {
+            return Ok(Ahead::Exactly(place as u64));
+        }
+        let counted = first.tasks.len() as u64;
+        if first.next.is_none() {
+            // It has left the queue.
+            return Ok(Ahead::Exactly(counted));
+        }
+        let last = list(Page::last(COUNTED)).await?;
+        Ok(match place(&last) {
+            Some(behind) => Ahead::Exactly(pending.saturating_sub(behind as u64 + 1).max(counted)),
+            None => Ahead::AtLeast(counted),
+        })
+    }
+
+    /// How often attempts end in a queue.
+    async fn rate(&self, queue: &Name) -> Result<Option<Rate>, BrokerError> {
+        let now = self.now();
+        if self.capabilities().points {
+            let minutes = self.minutes_since(Some(queue), now - RECENT).await?;
+            let minutes = minutes.into_values().flatten();
+            if let Some(rate) = Rate::of_minutes(minutes, now) {
+                return Ok(Some(rate));
+            }
+        }
+        let since = now - Duration::from_millis(HourStats::MILLIS);
+        let history = self.broker.history(std::slice::from_ref(queue), since);
+        let history = history.await?.into_iter().next().unwrap_or_default();
+        Ok(Rate::of_hours(&history, now))
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{Cause, Delay, Estimate, Turn, queue::Scene};
 use crate::{
     broker::{HourStats, LimitKind, Pause, QueueStats, ServerInfo, TaskInfo},
+    statistics::EventStats,
     task::{TaskRef, TaskState, Timestamp},
 };
 
@@ -98,9 +99,20 @@ fn delay(state: TaskState, has_place: bool) -> Delay {
     }
 }
 
-/// The turn of a task with `ahead` tasks ahead of it, by the attempts of the last hours.
-pub(super) fn turn(ahead: u64, is_exact: bool, history: &[HourStats], now: Timestamp) -> Turn {
-    let start = recent(history, now).map(|(ended, within)| Estimate {
+/// The number of tasks ahead of one.
+#[derive(Clone, Copy)]
+pub(super) enum Ahead {
+    Exactly(u64),
+    AtLeast(u64),
+}
+
+/// The turn of a task, if its queue continues at this rate.
+pub(super) fn turn(ahead: Ahead, rate: Option<Rate>, now: Timestamp) -> Turn {
+    let (ahead, is_exact) = match ahead {
+        Ahead::Exactly(ahead) => (ahead, true),
+        Ahead::AtLeast(ahead) => (ahead, false),
+    };
+    let start = rate.map(|Rate { ended, within }| Estimate {
         at: now + within.mul_f64(ahead as f64 / ended as f64),
         ended,
         within,
@@ -108,26 +120,48 @@ pub(super) fn turn(ahead: u64, is_exact: bool, history: &[HourStats], now: Times
     Turn {
         ahead,
         is_exact,
-        // If more tasks may be ahead, the estimate would be too early.
-        start: start.filter(|_| is_exact),
+        start,
     }
+}
+
+/// How many attempts have ended in the recent past: at least one.
+pub(super) struct Rate {
+    ended: u64,
+    within: Duration,
 }
 
 /// The current hour counts alone once it has lasted this long.
 const ENOUGH: Duration = Duration::from_secs(600);
 
-/// How many attempts have ended in the recent past, and its length. `None` if there were none.
-fn recent(history: &[HourStats], now: Timestamp) -> Option<(u64, Duration)> {
-    let ended = |hour: &HourStats| hour.succeeded.saturating_add(hour.failed);
-    let this_hour = now.as_millis() / HourStats::MILLIS * HourStats::MILLIS;
-    let this_hour = Timestamp::from_millis(this_hour);
-    let elapsed = now.since(this_hour);
-    let current = history.iter().filter(|hour| hour.start >= this_hour);
-    let current: u64 = current.map(ended).sum();
-    if current > 0 && elapsed >= ENOUGH {
-        return Some((current, elapsed));
+impl Rate {
+    /// Since the first of these minutes. `None` if it has not lasted for a minute yet.
+    pub(super) fn of_minutes(
+        minutes: impl Iterator<Item = (Timestamp, EventStats)>,
+        now: Timestamp,
+    ) -> Option<Self> {
+        let (mut ended, mut first) = (0, now);
+        for (at, stats) in minutes {
+            ended += stats.succeeded + stats.failed;
+            first = first.min(at);
+        }
+        let within = now.since(first);
+        (ended > 0 && within >= Duration::from_secs(60)).then_some(Self { ended, within })
     }
-    let all: u64 = history.iter().map(ended).sum();
-    let within = elapsed + Duration::from_millis(HourStats::MILLIS);
-    (all > 0).then_some((all, within))
+
+    /// In the current hour, and in the one before if that is short.
+    pub(super) fn of_hours(history: &[HourStats], now: Timestamp) -> Option<Self> {
+        let ended = |hour: &HourStats| hour.succeeded.saturating_add(hour.failed);
+        let this_hour = now.as_millis() / HourStats::MILLIS * HourStats::MILLIS;
+        let this_hour = Timestamp::from_millis(this_hour);
+        let elapsed = now.since(this_hour);
+        let current = history.iter().filter(|hour| hour.start >= this_hour);
+        let current: u64 = current.map(ended).sum();
+        if current > 0 && elapsed >= ENOUGH {
+            let (ended, within) = (current, elapsed);
+            return Some(Self { ended, within });
+        }
+        let ended = history.iter().map(ended).sum();
+        let within = elapsed + Duration::from_millis(HourStats::MILLIS);
+        (ended > 0).then_some(Self { ended, within })
+    }
 }

@@ -149,7 +149,8 @@ fn in_turn(turn: &Turn, now: Timestamp) -> String {
         text += &format!(
             "; it starts {}, if attempts end as in the last {} ({})",
             match start.at > now {
-                true => format!("in about {}", words(start.at.since(now))),
+                true if turn.is_exact => format!("in about {}", words(start.at.since(now))),
+                true => format!("in {} at the earliest", words(start.at.since(now))),
                 false => "now".into(),
             },
             words(start.within),

@@ -82,7 +82,7 @@ pub(super) struct WaitCause {
     holders: Vec<Holder>,
     /// How many tasks are ahead of the task. At least that many, if `text` says so.
     ahead: Option<u64>,
-    /// When the task starts, if attempts end as in the recent past.
+    /// When the task starts, if attempts end as in the recent past. The earliest time, if `ahead` is a minimum.
     #[schema(format = DateTime)]
     estimated_start: Option<String>,
 }
