@@ -1,4 +1,9 @@
-use asynqueue_core::{codec::Json, process::{Context, Payload, Process, TaskError}};
+//! Every attribute of a task, together.
+
+use asynqueue_core::{
+    codec::Json,
+    process::{Context, Payload, Process, TaskError},
+};
 use asynqueue_macros::{FromState, Task};
 use serde::{Deserialize, Serialize};
 

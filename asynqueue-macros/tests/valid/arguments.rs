@@ -4,7 +4,15 @@
 
 use std::future::Future;
 
-use asynqueue_core::{memory::MemoryBroker, process::{Cancellation, Context, FromTask, MissingState, Payload, ServerState, State, TaskError}, producer::Producer, server::Server, task::{Attempt, Headers, TaskId}};
+use asynqueue_core::{
+    memory::MemoryBroker,
+    process::{
+        Cancellation, Context, FromTask, MissingState, Payload, ServerState, State, TaskError,
+    },
+    producer::Producer,
+    server::Server,
+    task::{Attempt, Headers, TaskId},
+};
 use asynqueue_macros::{FromState, Task, process};
 use serde::{Deserialize, Serialize};
 
@@ -43,12 +51,20 @@ impl FromTask for Tenant {
 }
 
 #[process(crate = asynqueue_core)]
-async fn first(_: Payload<A>, State(_database): State<Database>, _: Context) -> Result<(), TaskError> {
+async fn first(
+    _: Payload<A>,
+    State(_database): State<Database>,
+    _: Context,
+) -> Result<(), TaskError> {
     Ok(())
 }
 
 #[process(crate = asynqueue_core)]
-async fn last(_: Context, State(_database): State<Database>, _: Payload<B>) -> Result<(), TaskError> {
+async fn last(
+    _: Context,
+    State(_database): State<Database>,
+    _: Payload<B>,
+) -> Result<(), TaskError> {
     Ok(())
 }
 

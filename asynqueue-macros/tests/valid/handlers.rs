@@ -2,7 +2,12 @@
 
 #![deny(warnings)]
 
-use asynqueue_core::{memory::MemoryBroker, process::{Context, Payload, Process, State, TaskError}, registry::ProcessWrapper, server::Server};
+use asynqueue_core::{
+    memory::MemoryBroker,
+    process::{Context, Payload, Process, State, TaskError},
+    registry::ProcessWrapper,
+    server::Server,
+};
 use asynqueue_macros::{FromState, Task};
 use serde::{Deserialize, Serialize};
 

@@ -1,8 +1,20 @@
 //! Generated code passes the strictest lints that a user's crate may set.
 
 #![forbid(unsafe_code)]
-#![deny(warnings, missing_docs, unused_qualifications, unused_results, single_use_lifetimes, unreachable_pub)]
-#![deny(elided_lifetimes_in_paths, missing_debug_implementations, trivial_casts, unused_lifetimes)]
+#![deny(
+    warnings,
+    missing_docs,
+    unused_qualifications,
+    unused_results,
+    single_use_lifetimes,
+    unreachable_pub
+)]
+#![deny(
+    elided_lifetimes_in_paths,
+    missing_debug_implementations,
+    trivial_casts,
+    unused_lifetimes
+)]
 
 use asynqueue_core::process::{Context, Payload, Process, TaskError};
 use asynqueue_macros::{FromState, Task, process};
@@ -10,7 +22,12 @@ use serde::{Deserialize, Serialize};
 
 /// A task.
 #[derive(Debug, Serialize, Deserialize, Task)]
-#[task(event = "a", queue = "b", timeout = "1s", unique(ttl = "1h", fields(user_id)))]
+#[task(
+    event = "a",
+    queue = "b",
+    timeout = "1s",
+    unique(ttl = "1h", fields(user_id))
+)]
 #[task(process = Send, crate = asynqueue_core)]
 pub struct Welcome {
     /// A field.
@@ -38,7 +55,7 @@ impl Process<Welcome> for Send {
 /// None.
 #[process(crate = asynqueue_core)]
 pub async fn welcome(_: Context, task: Payload<Welcome>) -> Result<(), TaskError> {
-    drop(task);
+    let _ = task;
     Ok(())
 }
 
