@@ -66,7 +66,7 @@ impl Ledger {
             if let Some(concern) = concerns.iter().find(|concern| concern.is(key)) {
                 known.concern = Concern::clone(concern);
                 known.gone = None;
-            } else if concerns.iter().any(|concern| concern.covers.contains(key)) {
+            } else if concerns.iter().any(|concern| hides(concern, key)) {
                 known.gone = None;
             } else {
                 known.gone.get_or_insert(now);
@@ -98,17 +98,16 @@ impl Ledger {
         Some(changes)
     }
 
-    /// Takes the problems as known that have an entry now, and had a part in another one that was announced. Otherwise the
-    /// gravest of 300 queues without a server would be announced again each time another one becomes the gravest.
+    /// Takes the problems as known that have an entry now, and had a part in another one that was announced and lasts.
+    /// Otherwise the gravest of 300 queues without a server would be announced again each time another one becomes the
+    /// gravest.
     fn adopt(&mut self, concerns: &[&Concern]) {
-        let was_covered = |key: &Key| {
-            self.known
-                .values()
-                .any(|known| known.concern.covers.contains(key))
-        };
+        let lasts = |known: &Known| concerns.iter().any(|one| one.key() == known.concern.key());
+        let covers = |known: &Known, key: &Key| known.concern.covers.contains(key);
         let new = concerns.iter().filter(|concern| {
             let key = concern.owned_key();
-            !self.known.contains_key(&key) && was_covered(&key)
+            let mut known = self.known.values();
+            !self.known.contains_key(&key) && known.any(|known| covers(known, &key) && lasts(known))
         });
         let adopted: Vec<_> = new.map(|concern| Concern::clone(concern)).collect();
         for concern in adopted {
@@ -131,6 +130,13 @@ impl Ledger {
         }
         std::mem::take(&mut self.is_refused)
     }
+}
+
+/// Whether a problem has no entry because of another one. When no server is left, no queue and no event is listed by
+/// itself, although none of them has one.
+fn hides(concern: &Concern, key: &Key) -> bool {
+    let is_of_servers = matches!(key.0, "unserved_queue" | "unhandled_event");
+    concern.covers.contains(key) || (concern.kind == "no_server" && is_of_servers)
 }
 
 /// How long a problem must last before it is announced.
@@ -234,6 +240,33 @@ mod tests {
         assert_eq!(at(11, &[&b, &with_none]), expected(&[], &["a"]));
         assert_eq!(at(12, &[]), None);
         assert_eq!(at(14, &[]), expected(&[], &["b", "others"]));
+    }
+
+    #[test]
+    fn a_queue_without_a_server_has_not_cleared_when_the_last_server_ends() {
+        let (mut ledger, start) = (Ledger::default(), Instant::now());
+        let [a, b] = ["a", "b"].map(|name| Concern {
+            kind: "unserved_queue",
+            ..concern(name)
+        });
+        let none = Concern {
+            kind: "no_server",
+            ..concern("all")
+        };
+        let mut at = |minute: u64, concerns: &[&Concern]| {
+            names(send(&mut ledger, concerns, after(start, minute * 60)))
+        };
+        assert_eq!(at(0, &[&a]), None);
+        assert_eq!(at(1, &[&a]), expected(&["a"], &[]));
+        assert_eq!(at(2, &[&none]), None);
+        assert_eq!(at(3, &[&none]), expected(&["all"], &[]));
+        for minute in 4..9 {
+            assert_eq!(at(minute, &[&none]), None, "{minute}");
+        }
+        // A server returns that takes from neither.
+        assert_eq!(at(9, &[&a, &b]), None);
+        assert_eq!(at(10, &[&a, &b]), expected(&["b"], &[]));
+        assert_eq!(at(11, &[&a, &b]), expected(&[], &["all"]));
     }
 
     /// Its tasks have no server for some seconds.
