@@ -6,6 +6,7 @@
 //! | UUIDs, ULIDs, hexadecimal numbers and other words that mix letters and digits | `#` |
 //! | `req_8fA2kd`, `worker-7`, `utf8` | `req_#`, `worker-#`, `utf#` |
 //! | quoted text | `"…"` |
+//! | the text of a field such as `message` or `detail`, in JSON or a struct | normalized itself |
 //! | URLs, addresses of mail, paths | `<url>`, `<email>`, `<path>` |
 //! | a status after `HTTP`, `status` or `code`, or at the start; an error number of the system | as it is |
 //! | a quoted name of a field, column or error code, such as `` missing field `amount` `` | as it is |
@@ -14,7 +15,7 @@
 
 use super::parts::{
     LONGEST_NAME, bracketed_address, closing, collapsed, ends_location, is_hex_id, is_name,
-    location, shortened, source_file, up_to, without_uuid, word_length,
+    is_unspaced, location, shortened, source_file, up_to, without_uuid, word_length,
 };
 use crate::task::Failure;
 
@@ -45,6 +46,20 @@ const NAMING: [&str; 19] = [
     "type",
 ];
 
+/// The names of fields whose text is a message itself, as in `{"message":"insufficient funds"}`.
+const SAYING: [&str; 10] = [
+    "description",
+    "detail",
+    "details",
+    "error",
+    "error_description",
+    "error_message",
+    "message",
+    "msg",
+    "reason",
+    "title",
+];
+
 /// The words that a status follows.
 const BEFORE_STATUS: [&str; 10] = [
     "http",
@@ -73,11 +88,8 @@ const TRIES: u8 = 3;
 pub fn normalized(message: &str) -> String {
     // A message of a task is never longer, and one of a caller is as if it were stored.
     let read = up_to(message, Failure::MAX_MESSAGE);
-    let mut scan = Scan::new(read, read.len() < message.len());
-    while scan.out.len() < MAX && !scan.rest.is_empty() {
-        scan.step();
-    }
-    up_to(&scan.out, MAX).trim_end().to_owned()
+    let form = Scan::new(read, read.len() < message.len()).read();
+    up_to(&form, MAX).trim_end().to_owned()
 }
 
 /// A message that is read from left to right.
@@ -94,6 +106,9 @@ struct Scan<'a> {
     before: Option<char>,
     /// How often this part without spaces was searched for a URL or a path.
     tries: u8,
+    /// Whether this is the message in a field of another one. Such messages are not searched for further ones, which
+    /// would take time in proportion to their depth.
+    is_field: bool,
 }
 
 impl<'a> Scan<'a> {
@@ -106,7 +121,16 @@ impl<'a> Scan<'a> {
             unclosed: Vec::new(),
             before: None,
             tries: 0,
+            is_field: false,
         }
+    }
+
+    /// Reads to the end, or until the normalized form is long enough.
+    fn read(mut self) -> String {
+        while self.out.len() < MAX && !self.rest.is_empty() {
+            self.step();
+        }
+        self.out
     }
 
     /// Reads one part: a quotation, a URL, a path, a word or a character.
@@ -122,8 +146,8 @@ impl<'a> Scan<'a> {
             self.tries = 0;
             return;
         }
-        let starts = self.before.is_none_or(|before| !before.is_alphanumeric());
-        if starts && (self.quotation(first) || self.location()) {
+        let starts = |before: char| !before.is_alphanumeric() || is_unspaced(before);
+        if self.before.is_none_or(starts) && (self.quotation(first) || self.location()) {
             return;
         }
         match word_length(self.rest) {
@@ -176,12 +200,27 @@ impl<'a> Scan<'a> {
         if (is_key || names) && is_name(quoted) {
             self.out.push_str(&self.rest[..all]);
             self.remember(quoted);
+        } else if self.is_message() {
+            let mut field = Scan::new(quoted, false);
+            field.is_field = true;
+            self.out.push('"');
+            self.out.push_str(&field.read());
+            self.out.push('"');
+            self.remember("");
         } else {
             self.out.push_str("\"…\"");
             self.remember("");
         }
         self.skip(all);
         true
+    }
+
+    /// Whether a quotation is the message in a field, in JSON or in the debug form of a struct.
+    fn is_message(&self) -> bool {
+        !self.is_field
+            && SAYING.contains(&self.words[1].as_str())
+            && self.out.trim_end().ends_with(':')
+            && self.out.contains('{')
     }
 
     /// Reads a URL, an address of mail or a path. Returns whether there was one.

@@ -10,15 +10,29 @@ pub(super) fn up_to(text: &str, max: usize) -> &str {
     &text[..end.unwrap_or_default()]
 }
 
-/// The length of the word at the start of a text: letters, digits, and `_` and `-` between them.
+/// The length of the word at the start of a text: letters, digits, and `_` and `-` between them. A word that is written
+/// without spaces around it ends where another script starts: `注文123が` has three.
 pub(super) fn word_length(text: &str) -> usize {
-    let is_part = |char: char| char.is_alphanumeric() || matches!(char, '_' | '-');
+    let is_unspaced = text.starts_with(is_unspaced);
+    let is_part = |char: char| {
+        let is_letter = char.is_alphanumeric() && self::is_unspaced(char) == is_unspaced;
+        is_letter || matches!(char, '_' | '-')
+    };
     let end = text.find(|char| !is_part(char)).unwrap_or(text.len());
     let word = &text[..end];
     match word.starts_with(|char: char| char.is_alphanumeric() || char == '_') {
         true => word.trim_end_matches('-').len(),
         false => 0,
     }
+}
+
+/// Whether a letter belongs to a script whose words have no spaces between them and numbers: those of Thailand, Laos,
+/// Myanmar and Cambodia, of China, Japan and Korea.
+pub(super) const fn is_unspaced(char: char) -> bool {
+    matches!(char,
+        '\u{e00}'..='\u{eff}' | '\u{1000}'..='\u{11ff}' | '\u{1780}'..='\u{17ff}' | '\u{3005}'..='\u{31ff}'
+        | '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}' | '\u{ac00}'..='\u{d7ff}' | '\u{f900}'..='\u{faff}'
+        | '\u{20000}'..='\u{3ffff}')
 }
 
 /// How far it is to the end of a quotation. An apostrophe inside of a word does not end it.

@@ -12,7 +12,7 @@ fn of(message: &str) -> Fingerprint {
 }
 
 /// Each line has messages of one cause. No two lines have the same cause.
-const CAUSES: [&[&str]; 41] = [
+const CAUSES: [&[&str]; 48] = [
     &[
         "400 Bad Request: unknown parameter amount_cents (request req_8fA2kd91)",
         "400 Bad Request: unknown parameter amount_cents (request req_91c)",
@@ -124,6 +124,18 @@ const CAUSES: [&[&str]; 41] = [
         "panicked at src/charge.rs:42:7: no route",
         "panicked at /ci/build/src/charge.rs:57:13: no route",
     ],
+    // Languages without spaces between words.
+    &["注文123が失敗しました", "注文4567が失敗しました"],
+    &["在庫55が不足しています"],
+    &["订单5支付失败", "订单70支付失败"],
+    &["주문 12이 실패했습니다", "주문 345이 실패했습니다"],
+    // Messages in JSON and in structs.
+    &[
+        r#"{"status":"error","message":"insufficient funds of account 12","trace":"ab"}"#,
+        r#"{"status":"error","message":"insufficient funds of account 9","trace":"cd"}"#,
+    ],
+    &[r#"{"status":"error","message":"account closed","trace":"ab"}"#],
+    &[r#"Status { code: Internal, message: "stack overflow of \"ada\"" }"#],
 ];
 
 #[test]
@@ -159,6 +171,11 @@ fn the_normalized_form_can_be_read() {
         (
             "connect to 10.0.0.7:5432: Connection refused (os error 111)",
             "connect to #: Connection refused (os error 111)",
+        ),
+        ("注文123が失敗しました", "注文#が失敗しました"),
+        (
+            r#"{"error":{"message":"user 'ada' is 12"}}"#,
+            r#"{"error":{"message":"user "…" is #"}}"#,
         ),
         ("at -3.5 °C", "at # °C"),
         ("in 2026-11-27T14:06:56Z", "in #"),

@@ -2,13 +2,13 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, btree_map},
+    collections::{BTreeMap, HashSet, btree_map},
 };
 
 use super::{Filter, Inspector};
 use crate::{
-    broker::{BrokerError, Page},
-    task::{Name, TaskState},
+    broker::{BrokerError, Page, TaskInfo},
+    task::{Name, TaskId, TaskState},
 };
 
 /// How many tasks are read per broker call.
@@ -17,7 +17,7 @@ const CHUNK: usize = 500;
 /// How many values of a header are returned.
 const MOST_VALUES: usize = 20;
 
-/// The headers of the first tasks of a list.
+/// The headers of a list, or of tasks at both of its ends.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HeaderUses {
@@ -46,9 +46,9 @@ pub struct HeaderUse {
 }
 
 impl Inspector {
-    /// Counts the values of each header in the first tasks of a queue in one state that match a filter: for example,
-    /// which customer enqueued most of them. Scans about `most` tasks at most. The trace context does not count as a
-    /// header.
+    /// Counts the values of each header in the tasks of a queue in one state that match a filter: for example, which
+    /// customer enqueued most of them. Scans at most `most` tasks: of a longer list, half of them at each end, because a
+    /// flood is behind the tasks that were there before. The trace context does not count as a header.
     ///
     /// # Errors
     ///
@@ -60,32 +60,80 @@ impl Inspector {
         filter: &Filter,
         most: usize,
     ) -> Result<HeaderUses, BrokerError> {
-        let mut uses = HeaderUses::default();
-        let mut counts: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
-        let mut next = None;
-        while uses.scanned < most as u64 {
-            let left = most.saturating_sub(uses.scanned as usize);
-            let page = Page::first(CHUNK.min(left)).after(next.take());
+        let stats = self.broker.stats(std::slice::from_ref(queue)).await?;
+        let total: u64 = stats.iter().map(|stats| stats.count(state)).sum();
+        let mut tally = Tally::default();
+        if total <= most as u64 {
+            let start = Page::first(CHUNK);
+            let is_complete = self
+                .tally(queue, state, filter, start, most, &mut tally)
+                .await?;
+            tally.uses.is_complete = is_complete;
+        } else {
+            let half = most / 2;
+            for (start, most) in [(Page::first(CHUNK), most - half), (Page::last(CHUNK), half)] {
+                self.tally(queue, state, filter, start, most, &mut tally)
+                    .await?;
+            }
+        }
+        let headers = tally.counts.into_iter();
+        let headers = headers.filter(|(name, _)| !is_trace(name));
+        tally.uses.headers = headers.map(|(name, values)| used(name, values)).collect();
+        Ok(tally.uses)
+    }
+
+    /// Counts the headers of at most `most` tasks from one end of a list. Returns whether that was the complete list.
+    async fn tally(
+        &self,
+        queue: &Name,
+        state: TaskState,
+        filter: &Filter,
+        start: Page,
+        most: usize,
+        tally: &mut Tally,
+    ) -> Result<bool, BrokerError> {
+        let (mut left, mut next) = (most, None);
+        while left > 0 {
+            let mut page = start.clone().after(next.take());
+            page.limit = CHUNK.min(left);
             let found = self.broker.list(queue, state, page).await?;
-            uses.scanned += found.tasks.len() as u64;
+            left = left.saturating_sub(found.tasks.len());
             let now = self.broker.now();
-            let matching = found.tasks.iter();
-            for task in matching.filter(|task| self.matches(filter, task, now)) {
-                uses.tasks += 1;
-                for (name, value) in task.envelope.headers.iter() {
-                    let values = entry(&mut counts, name).or_default();
-                    *entry(values, value).or_default() += 1;
+            for task in &found.tasks {
+                // The list may have become shorter, so that both ends have it.
+                if tally.seen.insert(task.envelope.id.clone()) {
+                    tally.add(task, self.matches(filter, task, now));
                 }
             }
             next = found.next;
             if next.is_none() {
-                uses.is_complete = true;
-                break;
+                return Ok(true);
             }
         }
-        let headers = counts.into_iter().filter(|(name, _)| !is_trace(name));
-        uses.headers = headers.map(|(name, values)| used(name, values)).collect();
-        Ok(uses)
+        Ok(false)
+    }
+}
+
+/// What was counted so far.
+#[derive(Default)]
+struct Tally {
+    uses: HeaderUses,
+    seen: HashSet<TaskId>,
+    /// By name and value.
+    counts: BTreeMap<String, BTreeMap<String, u64>>,
+}
+
+impl Tally {
+    fn add(&mut self, task: &TaskInfo, matches: bool) {
+        self.uses.scanned += 1;
+        if !matches {
+            return;
+        }
+        self.uses.tasks += 1;
+        for (name, value) in task.envelope.headers.iter() {
+            let values = entry(&mut self.counts, name).or_default();
+            *entry(values, value).or_default() += 1;
+        }
     }
 }
 

@@ -50,10 +50,11 @@ pub(super) fn retry_cause(view: &View, cause: &Cause) -> JobSpec {
     let action = Action::Retry;
     let (_, did) = words(action.kind());
     let filter = Filter::default().cause(cause.fingerprint);
+    // The waiting tasks first: an archived task that is retried may fail again and wait, while its backoff should last.
     let lists = cause.queues.keys().flat_map(|queue| {
         [
-            (queue.clone(), TaskState::Archived, Action::Retry),
             (queue.clone(), TaskState::Retry, Action::RunNow),
+            (queue.clone(), TaskState::Archived, Action::Retry),
         ]
     });
     JobSpec {

@@ -26,6 +26,9 @@ pub(super) struct Mark {
     pub(super) text: String,
 }
 
+/// The number of marks that the text below a chart lists, the latest ones. An hour may have 50 deployments.
+const MARKED: usize = 5;
+
 /// A chart of attempts with an equivalent table. `each` is the time that one bar covers.
 pub(super) fn attempts(title: &str, each: &str, bars: &[Bar], marks: &[Mark]) -> Markup {
     let most = bars.iter().map(|bar| bar.succeeded + bar.failed).max();
@@ -130,7 +133,13 @@ fn plot(
             div.axis aria-hidden="true" { @for label in ticks(labels) { span { (label) } } }
         }
         @if !marks.is_empty() {
-            p.note { "Marked: " @for (place, mark) in marks.iter().enumerate() { @if place > 0 { ", " } (mark.text) } "." }
+            @let earlier = marks.len().saturating_sub(MARKED);
+            p.note {
+                "Marked: "
+                @if earlier > 0 { (show::number(earlier as u64)) " earlier, " }
+                @for (place, mark) in marks[earlier..].iter().enumerate() { @if place > 0 { ", " } (mark.text) }
+                "."
+            }
         }
     }
 }
@@ -343,5 +352,23 @@ mod tests {
         assert!(chart.contains("<title>11:00: p50 2s</title>"), "{chart}");
         assert!(chart.contains("<title>12:00: p50 4s</title>"), "{chart}");
         assert!(chart.contains(r#"x1="600.0""#) && chart.contains("1.2.3 at noon"));
+    }
+
+    /// Otherwise a day of deployments would move everything below the chart out of sight.
+    #[test]
+    fn the_latest_marks_are_listed_and_each_is_in_the_chart() {
+        let mark = |count: u64| Mark {
+            at: 0.5,
+            text: format!("1.{count} deployed"),
+        };
+        let chart = |count| {
+            let marks: Vec<_> = (1..=count).map(mark).collect();
+            attempts("Attempts", "hour", &[Bar::default()], &marks).into_string()
+        };
+        assert!(chart(2).contains("Marked: 1.1 deployed, 1.2 deployed."));
+        let many = chart(50);
+        let listed = "Marked: 45 earlier, 1.46 deployed, 1.47 deployed, 1.48 deployed, 1.49 deployed, 1.50 deployed.";
+        assert!(many.contains(listed), "{many}");
+        assert_eq!(many.matches("<title>1.").count(), 50);
     }
 }

@@ -56,6 +56,23 @@ async fn two_clicks_lead_from_the_first_page_to_the_retry_of_a_cause() {
         .await;
 }
 
+/// The name of a class that another list has can make a grid of the table.
+#[tokio::test]
+async fn the_cells_of_the_list_are_below_their_headings() {
+    let (system, browser) = tokio::join!(System::start(), Browser::start());
+    reported(&system).await;
+    for width in [DESKTOP, PHONE] {
+        browser.resize(width).await;
+        browser.open(&system.url("/failures")).await;
+        let lefts = "const lefts = row => [...row.cells].map(cell => Math.round(cell.getBoundingClientRect().left)); \
+                     const table = document.querySelector('table.causes'); \
+                     return [lefts(table.tHead.rows[0]), lefts(table.tBodies[0].rows[0])];";
+        let lefts = browser.run(lefts).await;
+        assert_eq!(lefts[0], lefts[1], "{width:?}");
+        assert!(lefts[0][1].as_i64() > lefts[0][0].as_i64(), "{lefts}");
+    }
+}
+
 #[tokio::test]
 async fn the_pages_fit_every_width_and_theme_and_axe_finds_nothing() {
     let (system, browser) = tokio::join!(System::start(), Browser::start());

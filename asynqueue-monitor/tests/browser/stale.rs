@@ -43,6 +43,18 @@ async fn a_banner_shows_that_the_broker_is_away_and_why_until_it_is_back() {
     assert_eq!(browser.run(look).await, "1");
 }
 
+/// It has no figures that could become current.
+#[tokio::test]
+async fn a_page_that_was_opened_while_the_broker_was_away_loads_when_it_is_back() {
+    let (mut system, browser) = tokio::join!(System::start(), Browser::start());
+    system.redis().kill();
+    browser.open(&system.url("/queues/reports")).await;
+    assert_eq!(browser.text("h1").await, "Broker unavailable");
+    system.redis().start_again().await;
+    let is_loaded = "return document.querySelector('h1')?.textContent === 'reports'";
+    browser.until(is_loaded).await;
+}
+
 /// A broker that neither answers nor refuses causes no error for some time.
 #[tokio::test]
 async fn a_banner_shows_that_no_figures_arrive() {

@@ -1,6 +1,12 @@
 //! An incident: most attempts of one event fail, each with another request id in its message.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use asynqueue_core::{
     broker::SharedBroker,
@@ -211,6 +217,62 @@ async fn the_first_entry_names_the_true_cause_and_two_clicks_retry_exactly_its_t
     ] {
         assert!(page.contains(text), "{text}: {page}");
     }
+}
+
+/// An outage that lasts: each task gets one attempt by the click, and then waits as its backoff says.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retried_task_that_fails_again_waits_for_its_backoff() {
+    const TASKS: u64 = 1_000;
+    let site = Site::on(MemoryBroker::new().into()).await;
+    let archives = Arc::new(AtomicBool::new(true));
+    let of_handler = Arc::clone(&archives);
+    let away = move |_: Payload<Mail>, _: Context| {
+        let archives = of_handler.load(Ordering::Relaxed);
+        async move {
+            match archives {
+                true => Err(TaskError::skip_retry("421 try again")),
+                false => Err::<(), _>(TaskError::retry("421 try again")),
+            }
+        }
+    };
+    let server = Server::builder(site.broker.clone());
+    let server = server.queue("mail", 1).concurrency(64).log_failures(false);
+    let server = server.process(away).start().await.expect("started");
+    let producer = Producer::new(site.broker.clone());
+    enqueue(
+        &producer,
+        vec![Mail { fails: true }; TASKS as usize],
+        "mail",
+    )
+    .await;
+    let inspector = &site.inspector;
+    let are_all = async |state| {
+        let info = inspector.queue(&"mail".into()).await.expect("a queue");
+        info.stats.count(state) == TASKS
+    };
+    let archived = async || are_all(TaskState::Archived).await;
+    eventually("all tasks are archived", archived).await;
+    archives.store(false, Ordering::Relaxed);
+
+    let reported = async || {
+        let failures = site.read("/api/failures").await;
+        in_total(&failures) >= TASKS
+    };
+    eventually("the failures are reported", reported).await;
+    let failures = site.read("/api/failures").await;
+    let cause = failures["causes"][0]["fingerprint"].as_str();
+    let cause = format!("/failures/{}", cause.expect("a cause"));
+    site.post(&cause, "do=retry").await;
+    let wait = async || are_all(TaskState::Retry).await;
+    eventually("all tasks have failed again", wait).await;
+    let jobs = site.read("/api/jobs").await;
+    assert!(
+        jobs[0]["text"]
+            .as_str()
+            .is_some_and(|text| text.ends_with(": 1\u{202f}000 tasks queued to run.")),
+        "{jobs}"
+    );
+    server.shutdown().await.expect("stopped");
 }
 
 /// The incident of an operator, in its true size. It takes a minute without optimisations.

@@ -151,7 +151,7 @@ async fn the_customer_who_floods_a_queue_is_named_first() {
         "/queues/mail?state=pending&amp;filter=header.tenant%3D%22some%20%5C%22one%5C%22%22\">some";
     assert!(page.contains(first), "{page}");
     assert!(
-        page.contains("The first 1\u{202f}000 pending tasks. 999 have this header, with 3 values."),
+        page.contains("1\u{202f}000 pending tasks, half of them from each end of the list. 999 have this header, with 3 values."),
         "{page}"
     );
     let page = site.page("/queues/mail?state=pending&by=none").await;
@@ -165,4 +165,24 @@ async fn the_customer_who_floods_a_queue_is_named_first() {
             .await
             .contains("By header")
     );
+}
+
+/// The tasks that run next are those from before the flood.
+#[tokio::test]
+async fn a_flood_behind_a_backlog_is_named() {
+    let site = Site::new().await;
+    let read = async || {
+        let uses = site.read("/api/queues/mail/headers?state=pending").await;
+        let first = uses["headers"][0]["values"][0].clone();
+        (uses["scanned"].clone(), uses["complete"].clone(), first)
+    };
+    for tenant in 0..10 {
+        enqueue_of(&site, &format!("tenant-{tenant}"), 99).await;
+    }
+    let all = json!(1 + 10 * 99);
+    let first = json!({ "value": "tenant-0", "tasks": 99 });
+    assert_eq!(read().await, (all, json!(true), first));
+    enqueue_of(&site, "flood", 1_000).await;
+    let flood = json!({ "value": "flood", "tasks": 500 });
+    assert_eq!(read().await, (json!(1_000), json!(false), flood));
 }

@@ -86,6 +86,26 @@ async fn a_browser_gets_a_form_and_a_program_a_challenge() {
     assert_eq!(site.get(&format!("/ops/assets/{style}")).await.0, 200);
 }
 
+/// Behind a balancer that spreads the requests of a browser, each page would show the form without a reason.
+#[tokio::test]
+async fn the_form_explains_that_a_session_has_ended_or_is_of_another_process() {
+    let (one, other) = tokio::join!(guarded(""), guarded(""));
+    let cookie = one.session("/login", "name=ada&password=se+cret").await;
+    assert_eq!(status(one.browse("/failures", &cookie)).await, 200);
+    // The name of the cookie contains the port, which is that of the balancer for both.
+    let (port, of_other) = (
+        one.endpoint.address().port(),
+        other.endpoint.address().port(),
+    );
+    let moved = cookie.replace(&port.to_string(), &of_other.to_string());
+    for (cookie, explains) in [(moved.as_str(), true), ("", false)] {
+        let response = other.browse("/failures", cookie).send().await;
+        let page = response.expect("a response").text().await.expect("text");
+        let reason = "another process of the monitor has it";
+        assert_eq!(page.contains(reason), explains, "{cookie}: {page}");
+    }
+}
+
 #[tokio::test]
 async fn a_session_begins_with_the_form_and_ends_with_the_button() {
     let site = guarded("/ops").await;

@@ -312,6 +312,13 @@ impl Caller {
     }
 }
 
+impl Caller {
+    /// Whether the browser has a session, of this process or of another one.
+    pub(in crate::web) fn has_cookie(&self) -> bool {
+        self.cookie.token.is_some()
+    }
+}
+
 impl<S: Send + Sync> FromRequestParts<S> for Caller {
     type Rejection = Infallible;
 

@@ -216,7 +216,7 @@ pub(super) async fn count_tasks(
     }))
 }
 
-/// The headers of the first tasks of a list.
+/// The headers of a list, or of 1,000 tasks of a longer one, half of them from each end.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Headers {
     /// How many of the scanned tasks match.

@@ -1,9 +1,9 @@
 //! Failures, by cause.
 
-use std::time::Duration;
+use std::{cmp::Reverse, time::Duration};
 
 use asynqueue_core::{
-    failure::{Cause, Failed},
+    failure::{Cause, Ended, Failed},
     inspector::{Filter, QueueInfo},
     task::{FailureKind, Name, TaskState, Timestamp},
 };
@@ -27,9 +27,13 @@ const STOPPED: Duration = Duration::from_secs(2 * 60);
 /// The number of queues that a text names.
 const NAMED: usize = 3;
 
+/// The number of causes of one queue that are reported by themselves, the gravest ones. The others share the entry of
+/// the queue, so that a message with a name in it has no list of names.
+const EACH: usize = 5;
+
 pub(super) fn add(figures: &Figures<'_>, all: &mut Vec<Concern>) {
     let failures = figures.failures;
-    let mut explained = Vec::new();
+    let mut reported = Vec::new();
     for cause in &failures.causes {
         let ended = |queue: &Name| failures.queues.get(queue).map_or(0, |ended| ended.all());
         let attempts = cause.queues.keys().map(ended).sum::<u64>();
@@ -37,40 +41,89 @@ pub(super) fn add(figures: &Figures<'_>, all: &mut Vec<Concern>) {
         // Lost attempts are reported by queue, unless their tasks were archived.
         let is_failure = cause.kind != FailureKind::LeaseExpired || failed.archived > 0;
         if is_failure && is_worth_reporting(failed, attempts) {
-            explained.extend(cause.queues.keys());
             let weight = weight(failed, attempts).min(left(figures, cause).unwrap_or(u64::MAX));
-            if weight > 0 {
-                all.push(
-                    of_cause(figures, cause, failed, attempts).weighing(failed.failed, weight),
-                );
-            }
+            let concern = of_cause(figures, cause, failed, attempts);
+            reported.push((cause, concern.weighing(failed.failed, weight)));
         }
     }
+    reported.sort_by_key(|(_, concern)| Reverse(concern.weight));
     for (queue, ended) in &failures.queues {
-        let failed = Failed::new(ended.failed, ended.archived);
-        if is_worth_reporting(failed, ended.all()) && !explained.contains(&queue) {
-            let state = state_of(failed);
-            let text = format!(
-                "{} in the last 15 minutes, for many causes.",
-                share(failed, ended.all())
-            );
-            let concern = Concern::of_queue("failing_queue", queue, state, text);
-            all.push(concern.weighing(failed.failed, weight(failed, ended.all())));
-        }
+        let others = split_others(queue, &mut reported);
+        all.extend(of_others(figures, queue, *ended, &reported, &others));
         if ended.lost > 0 {
-            let text = format!(
-                "{} lost with {} worker in the last 15 minutes: {} lease expired. The tasks run again.",
-                match ended.lost {
-                    1 => "1 attempt was".to_owned(),
-                    lost => format!("{} attempts were", show::number(lost)),
-                },
-                if ended.lost == 1 { "its" } else { "their" },
-                if ended.lost == 1 { "its" } else { "their" },
-            );
-            let concern = Concern::of_queue("lost_attempts", queue, TaskState::Retry, text);
-            all.push(concern.weighing(ended.lost, ended.lost / 4 + 1));
+            all.push(of_lost(queue, ended.lost));
         }
     }
+    let concerns = reported.into_iter().map(|(_, concern)| concern);
+    all.extend(concerns.filter(|concern| concern.weight > 0));
+}
+
+/// Takes the causes of only this queue from the list if there are too many: all but the gravest.
+fn split_others<'a>(
+    queue: &Name,
+    reported: &mut Vec<(&'a Cause, Concern)>,
+) -> Vec<(&'a Cause, Concern)> {
+    let is_of = |concern: &Concern| concern.queue.as_ref() == Some(queue);
+    let count = reported.iter().filter(|(_, one)| is_of(one)).count();
+    if count <= EACH + 1 {
+        return Vec::new();
+    }
+    let mut place = 0;
+    let mut is_other = |(_, concern): &mut (&Cause, Concern)| {
+        place += usize::from(is_of(concern));
+        is_of(concern) && place > EACH
+    };
+    reported.extract_if(.., &mut is_other).collect()
+}
+
+/// The failures of a queue that are not reported by cause: those of its lesser causes, and those that servers counted
+/// for the queue only, because it fails for more causes than are kept.
+fn of_others(
+    figures: &Figures<'_>,
+    queue: &Name,
+    ended: Ended,
+    reported: &[(&Cause, Concern)],
+    others: &[(&Cause, Concern)],
+) -> Option<Concern> {
+    let mut rest = Failed::new(ended.failed, ended.archived);
+    let explained = reported
+        .iter()
+        .filter_map(|(cause, _)| cause.queues.get(queue));
+    for failed in explained {
+        rest.failed = rest.failed.saturating_sub(failed.failed);
+        rest.archived = rest.archived.saturating_sub(failed.archived);
+    }
+    let weight = weight(rest, ended.all()).min(left_in(figures, queue).unwrap_or(u64::MAX));
+    if !is_worth_reporting(rest, ended.all()) || weight == 0 {
+        return None;
+    }
+    let text = format!(
+        "{} in the last 15 minutes, for many {}causes.",
+        share(rest, ended.all()),
+        if rest.failed < ended.failed {
+            "other "
+        } else {
+            ""
+        },
+    );
+    let mut concern = Concern::of_queue("failing_queue", queue, state_of(rest), text);
+    concern.covers = others.iter().map(|(_, other)| other.owned_key()).collect();
+    Some(concern.weighing(rest.failed, weight))
+}
+
+/// The attempts of a queue that were lost with their workers.
+fn of_lost(queue: &Name, lost: u64) -> Concern {
+    let text = format!(
+        "{} lost with {} worker in the last 15 minutes: {} lease expired. The tasks run again.",
+        match lost {
+            1 => "1 attempt was".to_owned(),
+            lost => format!("{} attempts were", show::number(lost)),
+        },
+        if lost == 1 { "its" } else { "their" },
+        if lost == 1 { "its" } else { "their" },
+    );
+    let concern = Concern::of_queue("lost_attempts", queue, TaskState::Retry, text);
+    concern.weighing(lost, lost / 4 + 1)
 }
 
 /// The most tasks that a cause which has stopped can have left behind: those in the archives and lists of retries of its
@@ -80,12 +133,31 @@ pub(super) fn add(figures: &Figures<'_>, all: &mut Vec<Concern>) {
 ///
 /// [`SPAN`]: super::SPAN
 fn left(figures: &Figures<'_>, cause: &Cause) -> Option<u64> {
-    let waiting = |queue: &QueueInfo| {
-        queue.stats.count(TaskState::Archived) + queue.stats.count(TaskState::Retry)
-    };
     let of_cause = |queue: &&QueueInfo| cause.queues.contains_key(&queue.name);
     let has_stopped = figures.now.since(cause.last) >= STOPPED;
-    has_stopped.then(|| figures.queues.iter().filter(of_cause).map(waiting).sum())
+    has_stopped.then(|| {
+        figures
+            .queues
+            .iter()
+            .filter(of_cause)
+            .map(failed_tasks)
+            .sum()
+    })
+}
+
+/// The same for all causes of a queue.
+fn left_in(figures: &Figures<'_>, queue: &Name) -> Option<u64> {
+    let causes = figures.failures.causes.iter();
+    let of_queue = causes.filter(|cause| cause.queues.contains_key(queue));
+    let last = of_queue.map(|cause| cause.last).max()?;
+    let is_it = |info: &&QueueInfo| info.name == *queue;
+    let has_stopped = figures.now.since(last) >= STOPPED;
+    has_stopped.then(|| figures.queues.iter().filter(is_it).map(failed_tasks).sum())
+}
+
+/// The tasks of a queue that wait after a failure.
+fn failed_tasks(queue: &QueueInfo) -> u64 {
+    queue.stats.count(TaskState::Archived) + queue.stats.count(TaskState::Retry)
 }
 
 /// Archived tasks do not run again by themselves, so one is enough.
@@ -161,6 +233,7 @@ fn of_cause(figures: &Figures<'_>, cause: &Cause, failed: Failed, attempts: u64)
         queue: one_queue,
         cause: Some(cause.fingerprint),
         place,
+        covers: Vec::new(),
         text,
     }
 }

@@ -69,9 +69,14 @@ pub(super) struct Concern {
     pub(super) cause: Option<Fingerprint>,
     /// Where the problem is shown and fixed.
     pub(super) place: Place,
+    /// The lesser problems that have no entry, because they share this one.
+    pub(super) covers: Vec<Key>,
     /// The sentence after the name of what it is about.
     pub(super) text: String,
 }
+
+/// What identifies a problem while its numbers change: its kind, and what it is about.
+pub(super) type Key = (&'static str, String);
 
 /// The page of a problem.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,6 +121,7 @@ impl Concern {
                 state,
                 filter: Box::default(),
             },
+            covers: Vec::new(),
             text,
         }
     }
@@ -139,6 +145,16 @@ impl Concern {
     /// Identifies the problem. It stays the same while only numbers change.
     pub(super) fn key(&self) -> (&'static str, &str) {
         (self.kind, &self.about)
+    }
+
+    /// The same, to keep.
+    pub(super) fn owned_key(&self) -> Key {
+        (self.kind, self.about.clone())
+    }
+
+    /// Whether a problem is this one.
+    pub(super) fn is(&self, (kind, about): &Key) -> bool {
+        self.key() == (*kind, about.as_str())
     }
 
     /// The tasks concerned, if the problem is about tasks of one queue.

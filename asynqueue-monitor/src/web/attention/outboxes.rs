@@ -21,6 +21,7 @@ pub(super) fn add(figures: &Figures<'_>, all: &mut Vec<Concern>) {
                 queue: None,
                 cause: None,
                 place: Place::Outboxes,
+                covers: Vec::new(),
                 text: format!("Outbox {}: {text}", outbox.name),
             });
         }

@@ -119,6 +119,7 @@ fn no_server(figures: &Figures<'_>) -> Option<Concern> {
         queue: None,
         cause: None,
         place: Place::Servers,
+        covers: Vec::new(),
         text,
     };
     (left.all() > 0).then_some(concern)
@@ -177,6 +178,7 @@ fn together(queues: &[Concern]) -> Concern {
         queue: None,
         cause: None,
         place: Place::Servers,
+        covers: queues.iter().map(Concern::owned_key).collect(),
         text: format!(
             "No server takes from {} more queues with {}: {}.",
             show::number(queues.len() as u64),
@@ -208,6 +210,7 @@ fn unhandled(figures: &Figures<'_>) -> Vec<Concern> {
             state: TaskState::Scheduled,
             filter: Filter::default().event(&**event).into(),
         },
+        covers: Vec::new(),
         text: format!(
             "no running server handles `{}`: {} waiting. Start a server with a handler for it.",
             show::cut(event),

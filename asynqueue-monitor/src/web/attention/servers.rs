@@ -31,6 +31,7 @@ pub(super) fn add(figures: &Figures<'_>, all: &mut Vec<Concern>) {
         queue: None,
         cause: None,
         place: Place::Servers,
+        covers: Vec::new(),
         text: format!(
             "{} has {} abandoned {} timeout.",
             server.name,
@@ -54,6 +55,10 @@ fn of_lost(about: &str, lost: &[&ServerInfo], now: Timestamp) -> Concern {
         queue: None,
         cause: None,
         place: Place::Servers,
+        covers: lost
+            .iter()
+            .map(|server| ("lost_servers", server.name.to_string()))
+            .collect(),
         text: lost_text(lost, now),
     }
 }

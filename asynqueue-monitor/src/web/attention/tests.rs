@@ -11,6 +11,7 @@ use asynqueue_core::{
 
 use super::*;
 
+mod causes;
 mod stopped;
 mod unserved;
 
@@ -291,6 +292,9 @@ fn many_queues_that_nobody_serves_share_an_entry() {
     );
     let titles: Vec<_> = system.kinds().into_iter().map(|(_, title)| title).collect();
     assert_eq!(titles, ["Servers", "tenant-8", "tenant-7", "tenant-6"]);
+    let covers = &system.concerns()[0].covers;
+    assert_eq!(covers[5], ("unserved_queue", "tenant-0".to_owned()));
+    assert_eq!(covers.len(), 6);
 }
 
 #[test]
@@ -370,6 +374,9 @@ fn a_lost_server_does_not_count_as_running_and_is_forgotten_after_the_span() {
     let many = ["a", "b"].map(|name| server(name, 60, &["mail"]));
     system.servers.extend(many);
     assert_eq!(about(&system), [""]);
+    let all = system.concerns().into_iter();
+    let covers = all.flat_map(|one| one.covers.into_iter().map(|(_, name)| name));
+    assert_eq!(covers.collect::<Vec<_>>(), ["gone", "other", "a", "b"]);
     system.servers = vec![server("gone", 900, &["mail"]), server("one", 1, &["mail"])];
     assert_eq!(system.kinds(), []);
     system.servers[1].abandoned = 2;

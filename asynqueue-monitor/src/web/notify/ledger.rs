@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::web::attention::Concern;
+use crate::web::attention::{Concern, Key};
 
 /// The shortest time between two notifications. Changes in between are sent together.
 pub(super) const PAUSE: Duration = Duration::from_secs(60);
@@ -17,9 +17,6 @@ const GONE_FOR: Duration = Duration::from_secs(120);
 /// How long tasks must have been without a server before that is announced, so that the restart of a program, or a
 /// deployment, sends no notification.
 const RESTART: Duration = Duration::from_secs(60);
-
-/// What identifies a problem.
-type Key = (&'static str, String);
 
 /// The problems that a webhook knows about.
 #[derive(Debug, Default)]
@@ -40,6 +37,15 @@ struct Known {
     gone: Option<Instant>,
 }
 
+impl From<Concern> for Known {
+    fn from(concern: Concern) -> Self {
+        Self {
+            concern,
+            gone: None,
+        }
+    }
+}
+
 /// The changes that a notification reports.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Changes {
@@ -50,21 +56,20 @@ pub(super) struct Changes {
 impl Ledger {
     /// The changes to send now. `None` if there are none, or if the last notification was too recent.
     pub(super) fn changes(&mut self, concerns: &[&Concern], now: Instant) -> Option<Changes> {
-        let is = |key: &Key, concern: &Concern| concern.key() == (key.0, &*key.1);
         self.since
-            .retain(|key, _| concerns.iter().any(|concern| is(key, concern)));
+            .retain(|key, _| concerns.iter().any(|concern| concern.is(key)));
         for concern in concerns {
-            self.since.entry(key(concern)).or_insert(now);
+            self.since.entry(concern.owned_key()).or_insert(now);
         }
+        self.adopt(concerns);
         for (key, known) in &mut self.known {
-            match concerns.iter().find(|concern| is(key, concern)) {
-                Some(concern) => {
-                    known.concern = Concern::clone(concern);
-                    known.gone = None;
-                }
-                None => {
-                    known.gone.get_or_insert(now);
-                }
+            if let Some(concern) = concerns.iter().find(|concern| concern.is(key)) {
+                known.concern = Concern::clone(concern);
+                known.gone = None;
+            } else if concerns.iter().any(|concern| hides(concern, key)) {
+                known.gone = None;
+            } else {
+                known.gone.get_or_insert(now);
             }
         }
         if self
@@ -73,9 +78,9 @@ impl Ledger {
         {
             return None;
         }
-        let is_known = |concern: &&&Concern| !self.known.keys().any(|key| is(key, concern));
+        let is_known = |concern: &&&Concern| !self.known.contains_key(&concern.owned_key());
         let lasts = |concern: &&&Concern| {
-            let since = self.since.get(&key(concern)).copied().unwrap_or(now);
+            let since = self.since.get(&concern.owned_key()).copied().unwrap_or(now);
             now.duration_since(since) >= announced_after(concern)
         };
         let appeared = concerns.iter().filter(is_known).filter(lasts);
@@ -93,6 +98,23 @@ impl Ledger {
         Some(changes)
     }
 
+    /// Takes the problems as known that have an entry now, and had a part in another one that was announced and lasts.
+    /// Otherwise the gravest of 300 queues without a server would be announced again each time another one becomes the
+    /// gravest.
+    fn adopt(&mut self, concerns: &[&Concern]) {
+        let lasts = |known: &Known| concerns.iter().any(|one| one.key() == known.concern.key());
+        let covers = |known: &Known, key: &Key| known.concern.covers.contains(key);
+        let new = concerns.iter().filter(|concern| {
+            let key = concern.owned_key();
+            let mut known = self.known.values();
+            !self.known.contains_key(&key) && known.any(|known| covers(known, &key) && lasts(known))
+        });
+        let adopted: Vec<_> = new.map(|concern| Concern::clone(concern)).collect();
+        for concern in adopted {
+            self.known.insert(concern.owned_key(), Known::from(concern));
+        }
+    }
+
     /// Records that a notification was not accepted. Returns whether the one before was.
     pub(super) fn refused(&mut self) -> bool {
         !std::mem::replace(&mut self.is_refused, true)
@@ -101,24 +123,20 @@ impl Ledger {
     /// Records that changes were accepted. Until then, they are sent again. Returns whether earlier ones were not.
     pub(super) fn sent(&mut self, changes: Changes) -> bool {
         for concern in &changes.cleared {
-            self.known.remove(&key(concern));
+            self.known.remove(&concern.owned_key());
         }
         for concern in changes.appeared {
-            let key = key(&concern);
-            self.known.insert(
-                key,
-                Known {
-                    concern,
-                    gone: None,
-                },
-            );
+            self.known.insert(concern.owned_key(), Known::from(concern));
         }
         std::mem::take(&mut self.is_refused)
     }
 }
 
-fn key(concern: &Concern) -> Key {
-    (concern.kind, concern.about.clone())
+/// Whether a problem has no entry because of another one. When no server is left, no queue and no event is listed by
+/// itself, although none of them has one.
+fn hides(concern: &Concern, key: &Key) -> bool {
+    let is_of_servers = matches!(key.0, "unserved_queue" | "unhandled_event");
+    concern.covers.contains(key) || (concern.kind == "no_server" && is_of_servers)
 }
 
 /// How long a problem must last before it is announced.
@@ -143,6 +161,7 @@ mod tests {
             queue: None,
             cause: None,
             place: Place::Servers,
+            covers: Vec::new(),
             text: about.into(),
         }
     }
@@ -198,6 +217,56 @@ mod tests {
             let at = after(start, minute * 60);
             assert_eq!(names(send(&mut ledger, concerns, at)), None, "{minute}");
         }
+    }
+
+    /// A part of a list that is long has one entry, and which problems these are changes by the minute.
+    #[test]
+    fn a_problem_that_joins_or_leaves_a_shared_entry_is_not_announced() {
+        let (mut ledger, start) = (Ledger::default(), Instant::now());
+        let (a, b) = (concern("a"), concern("b"));
+        let shared = |covers: &[&Concern]| Concern {
+            covers: covers.iter().map(|one| one.owned_key()).collect(),
+            ..concern("others")
+        };
+        let (with_b, with_a, with_none) = (shared(&[&b]), shared(&[&a]), shared(&[]));
+        let mut at = |minute: u64, concerns: &[&Concern]| {
+            names(send(&mut ledger, concerns, after(start, minute * 60)))
+        };
+        assert_eq!(at(0, &[&a, &with_b]), expected(&["a", "others"], &[]));
+        for minute in 1..9 {
+            assert_eq!(at(minute, &[&b, &with_a]), None, "{minute}");
+        }
+        assert_eq!(at(9, &[&b, &with_none]), None, "`a` may come back");
+        assert_eq!(at(11, &[&b, &with_none]), expected(&[], &["a"]));
+        assert_eq!(at(12, &[]), None);
+        assert_eq!(at(14, &[]), expected(&[], &["b", "others"]));
+    }
+
+    #[test]
+    fn a_queue_without_a_server_has_not_cleared_when_the_last_server_ends() {
+        let (mut ledger, start) = (Ledger::default(), Instant::now());
+        let [a, b] = ["a", "b"].map(|name| Concern {
+            kind: "unserved_queue",
+            ..concern(name)
+        });
+        let none = Concern {
+            kind: "no_server",
+            ..concern("all")
+        };
+        let mut at = |minute: u64, concerns: &[&Concern]| {
+            names(send(&mut ledger, concerns, after(start, minute * 60)))
+        };
+        assert_eq!(at(0, &[&a]), None);
+        assert_eq!(at(1, &[&a]), expected(&["a"], &[]));
+        assert_eq!(at(2, &[&none]), None);
+        assert_eq!(at(3, &[&none]), expected(&["all"], &[]));
+        for minute in 4..9 {
+            assert_eq!(at(minute, &[&none]), None, "{minute}");
+        }
+        // A server returns that takes from neither.
+        assert_eq!(at(9, &[&a, &b]), None);
+        assert_eq!(at(10, &[&a, &b]), expected(&["b"], &[]));
+        assert_eq!(at(11, &[&a, &b]), expected(&[], &["all"]));
     }
 
     /// Its tasks have no server for some seconds.

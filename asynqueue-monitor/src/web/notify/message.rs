@@ -4,7 +4,7 @@ use asynqueue_core::task::Timestamp;
 use serde_json::{Value, json};
 
 use super::ledger::Changes;
-use crate::web::{Shared, attention::Concern, show};
+use crate::web::{Shared, attention::Concern, direction::visible, show};
 
 /// The maximum number of problems in a notification.
 const MOST: usize = 20;
@@ -121,9 +121,12 @@ fn text(origin: &Origin, changes: &Changes) -> String {
     lines.join("\n")
 }
 
-/// Otherwise an error message could contain a link, or call everybody with `<!channel>`.
+/// Otherwise an error message could contain a link, call everybody with `<!channel>`, start a line that looks like another
+/// problem, or turn around the text that follows.
 fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;")
+    let line = text.replace(char::is_control, " ");
+    visible(&line)
+        .replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")
 }
@@ -156,12 +159,23 @@ mod tests {
                 state: TaskState::Archived,
                 filter: Filter::default().error("no").into(),
             },
+            covers: Vec::new(),
             text: "card:charge fails: <!channel> & more".into(),
         };
         Changes {
             appeared: vec![concern; appeared],
             cleared: Vec::new(),
         }
+    }
+
+    #[test]
+    fn a_problem_is_one_line_of_a_chat() {
+        let mut changes = changes(1);
+        changes.appeared[0].text = "no handler for `a\n• payments: all is\u{202e}well`".into();
+        assert_eq!(
+            text(&origin(), &changes).lines().nth(1),
+            Some("• payments: no handler for `a • payments: all is\\u202ewell`")
+        );
     }
 
     #[test]

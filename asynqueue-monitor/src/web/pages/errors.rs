@@ -2,7 +2,7 @@
 
 use axum::{
     extract::Request,
-    http::StatusCode,
+    http::{HeaderValue, Method, StatusCode, header::REFRESH},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -38,14 +38,22 @@ impl IntoResponse for Failed {
     }
 }
 
+/// The seconds after which a browser loads a page again for which the broker was away. No script of it is live.
+const RELOAD: HeaderValue = HeaderValue::from_static("5");
+
 /// Renders errors as pages with the usual navigation.
 pub(in crate::web) async fn render_errors(view: View, request: Request, next: Next) -> Response {
+    let is_read = request.method() == Method::GET;
     let mut response = next.run(request).await;
     let Some(Problem { title, message }) = response.extensions_mut().remove() else {
         return response;
     };
     let page = view.page(title, html! { p.error role="alert" { (message) } });
-    (response.status(), page).into_response()
+    let mut page = (response.status(), page).into_response();
+    if is_read && page.status() == StatusCode::SERVICE_UNAVAILABLE {
+        page.headers_mut().insert(REFRESH, RELOAD);
+    }
+    page
 }
 
 pub(in crate::web) async fn not_found() -> Failed {

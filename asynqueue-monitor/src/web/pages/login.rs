@@ -40,7 +40,12 @@ pub(crate) struct Params {
 }
 
 /// Shows the form in place of responses that require a login, if the browser shows pages.
-pub(in crate::web) async fn offer(view: View, request: Request, next: Next) -> Response {
+pub(in crate::web) async fn offer(
+    view: View,
+    caller: Caller,
+    request: Request,
+    next: Next,
+) -> Response {
     let accept = request.headers().get(ACCEPT);
     let accept = accept.and_then(|accept| accept.to_str().ok());
     let shows_pages = accept.is_some_and(|accept| accept.contains("text/html"));
@@ -52,7 +57,14 @@ pub(in crate::web) async fn offer(view: View, request: Request, next: Next) -> R
     if !shows_pages || response.extensions().get::<LoginRequired>().is_none() {
         return response;
     }
-    let problem = (!is_get).then_some("Your session has ended. Nothing was changed.");
+    // Otherwise a user behind a balancer would log in again and again without a reason.
+    let problem = match (is_get, caller.has_cookie()) {
+        (false, _) => Some("Your session has ended. Nothing was changed."),
+        (true, true) => Some(
+            "Your session has ended, or another process of the monitor has it. A balancer has to send all requests of a browser to the same process.",
+        ),
+        (true, false) => None,
+    };
     let page = view.login(&to, problem, is_linked);
     let (parts, _) = response.into_parts();
     let mut shown = (parts.status, page).into_response();

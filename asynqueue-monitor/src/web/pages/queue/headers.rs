@@ -121,8 +121,8 @@ fn values(
     let percent = |count: u64| format!("{} %", (count * 100 + uses.tasks / 2) / uses.tasks.max(1));
     html! {
         p.note {
-            @if uses.is_complete { "All " (show::number(uses.scanned)) } @else { "The first " (show::number(uses.scanned)) }
-            " " (state.as_str()) " tasks"
+            @if uses.is_complete { "All " (show::number(uses.scanned)) " " (state.as_str()) " tasks" }
+            @else { (show::number(uses.scanned)) " " (state.as_str()) " tasks, half of them from each end of the list" }
             @if !filter.is_empty() { ", " (show::number(uses.tasks)) " of which match" }
             ". " (show::number(one.tasks)) " have this header, with " (show::number(one.distinct))
             @if one.distinct == 1 { " value." } @else { " values." }
