@@ -54,7 +54,9 @@ async fn the_api_has_the_same_figures() {
     let figures = ["started", "succeeded", "failed", "archived", "lost"].map(|name| &event[name]);
     assert_eq!(event["event"], "email:send");
     assert_eq!(json!(figures), json!([3, 1, 2, 1, 0]));
-    assert!(event["running"]["p95_ms"].is_u64(), "{event}");
+    // Handlers may take less than a millisecond.
+    let p95 = event["running"]["p95_ms"].as_f64();
+    assert!(p95.is_some_and(|p95| p95 > 0.0), "{event}");
     let course = json_of(&site, "/api/events/email:send?span=1h").await;
     assert_eq!(course["points"][0]["failed"], 2);
     assert_eq!(course["running"][0]["from_us"], 0);

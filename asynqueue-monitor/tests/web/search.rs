@@ -100,7 +100,9 @@ async fn a_page_shows_the_results_by_queue_with_links_to_their_lists() {
         assert!(page.contains(&list), "{page}");
     }
     assert!(
-        page.contains("Search again") && !page.contains("data-running"),
+        page.contains("Search again")
+            && page.contains("Ended <time")
+            && !page.contains("data-running"),
         "{page}"
     );
     let list = site

@@ -10,7 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     error::{ApiError, Path, Query},
-    millis, time,
+    time,
 };
 use crate::web::request::View;
 
@@ -82,9 +82,9 @@ struct Figures {
 /// Percentiles in milliseconds. `null` if nothing was measured.
 #[derive(Debug, Serialize, ToSchema)]
 struct Times {
-    p50_ms: Option<u64>,
-    p95_ms: Option<u64>,
-    p99_ms: Option<u64>,
+    p50_ms: Option<f64>,
+    p95_ms: Option<f64>,
+    p99_ms: Option<f64>,
 }
 
 /// The attempts of an event over time.
@@ -133,6 +133,8 @@ impl Figures {
 
 impl Times {
     fn new(times: &Histogram) -> Self {
+        // To the microsecond: many handlers take less than a millisecond.
+        let millis = |time: std::time::Duration| time.as_micros() as f64 / 1_000.0;
         let percentile = |share| times.percentile(share).map(millis);
         Self {
             p50_ms: percentile(0.5),

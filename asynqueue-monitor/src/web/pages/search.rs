@@ -122,6 +122,7 @@ fn results(view: &View, search: &Arc<Search>, report: &Report) -> Markup {
                 input type="hidden" name="q" value=(search.text);
                 input type="hidden" name="id" value=(search.id);
                 span role="status" { (report.text()) }
+                @if let Some(ended) = report.ended { span { "Ended " (view.time(view.now - ended.elapsed())) } }
                 @if is_running {
                     progress max=(report.total.max(1)) value=(report.scanned) aria-label="Progress of the search" {}
                     button name="do" value="stop" { "Stop" }

@@ -21,7 +21,7 @@ pub(in crate::web) struct Report {
     /// How many tasks match, by queue and state.
     pub(in crate::web) lists: BTreeMap<(Name, &'static str), u64>,
     pub(in crate::web) end: Option<End>,
-    pub(super) ended: Option<Instant>,
+    pub(in crate::web) ended: Option<Instant>,
     /// The tasks in `kept`, while the search runs.
     pub(super) known: BTreeSet<TaskRef>,
 }
