@@ -20,12 +20,12 @@ use asynqueue_conformance::{
 };
 use asynqueue_core::{
     broker::{
-        ArchiveStats, BrokerError, Capabilities, Change, Conflict, Cursor, Document, DocumentSwap,
-        DueDocuments, DueGroups, Each, Edit, Edited, Expect, Extended, Finished, Forwarded,
-        HourStats, Import, Imported, Keep, Lease, LeaseInfo, LeaseRequest, LeaseToken, Leased,
-        Move, NewTask, Outcome, Page, Put, QueueStats, Settled, Settlement, SharedBroker, Signal,
-        Signals, Space, Store, Swapped, TaskInfo, TaskPage, TaskPlace, Totals, Trimmed, Version,
-        When,
+        ArchiveStats, BrokerError, Capabilities, Change, Conflict, Counted, Cursor, Document,
+        DocumentSwap, DueDocuments, DueGroups, Each, Edit, Edited, Expect, Extended, Finished,
+        Forwarded, HourStats, Import, Imported, Keep, Lease, LeaseInfo, LeaseRequest, LeaseToken,
+        Leased, Move, NewTask, Outcome, Page, Put, QueueStats, Settled, Settlement, SharedBroker,
+        Signal, Signals, Space, Store, Swapped, TaskInfo, TaskPage, TaskPlace, Totals, Trimmed,
+        Version, When,
     },
     process::Progress,
     task::{Clock, Envelope, Name, TaskId, TaskRef, TaskState, Timestamp, UniqueKey, UniqueUntil},
@@ -107,6 +107,7 @@ struct QueueRow {
     paused: bool,
     succeeded: u64,
     failed: u64,
+    lost: u64,
     archive: ArchiveStats,
     /// The statistics of other stores that were added, by their ids.
     absorbed: HashSet<Name>,
@@ -116,18 +117,18 @@ struct QueueRow {
 
 impl QueueRow {
     /// Counts an attempt that has ended.
-    fn count(&mut self, has_succeeded: bool, now: Timestamp) {
+    fn count(&mut self, counted: Counted, now: Timestamp) {
         let hour = now.as_millis() / HourStats::MILLIS;
         let start = Timestamp::from_millis(hour * HourStats::MILLIS);
         let new = || HourStats::new(start, 0, 0);
         let hour = self.hours.entry(hour).or_insert_with(new);
-        if has_succeeded {
-            self.succeeded += 1;
-            hour.succeeded += 1;
-        } else {
-            self.failed += 1;
-            hour.failed += 1;
-        }
+        let (total, of_hour) = match counted {
+            Counted::Succeeded => (&mut self.succeeded, &mut hour.succeeded),
+            Counted::Failed => (&mut self.failed, &mut hour.failed),
+            Counted::Lost => (&mut self.lost, &mut hour.lost),
+        };
+        *total += 1;
+        *of_hour += 1;
     }
 }
 
@@ -436,10 +437,8 @@ impl Tables {
         }
         let cancel = active.cancel.take();
         let queue = self.queues.entry(envelope.queue.clone()).or_default();
-        match settlement.outcome {
-            Outcome::Complete { .. } => queue.count(true, now),
-            Outcome::Retry { .. } | Outcome::Archive => queue.count(false, now),
-            Outcome::Snooze { .. } | Outcome::Release | Outcome::Drop => {}
+        if let Some(counted) = settlement.counts_as() {
+            queue.count(counted, now);
         }
         let place = match (&settlement.outcome, cancel) {
             (Outcome::Complete { result }, _) if envelope.options.retention.is_zero() => {
@@ -637,13 +636,12 @@ impl Tables {
         queue.is_used = true;
         queue.succeeded += totals.succeeded;
         queue.failed += totals.failed;
+        queue.lost += totals.lost;
         queue.archive.absorb(&totals.archive);
         for hour in &totals.hours {
             let number = hour.start.as_millis() / HourStats::MILLIS;
             let new = || HourStats::new(hour.start, 0, 0);
-            let sum = queue.hours.entry(number).or_insert_with(new);
-            sum.succeeded += hour.succeeded;
-            sum.failed += hour.failed;
+            queue.hours.entry(number).or_insert_with(new).add(hour);
         }
     }
 
@@ -654,6 +652,7 @@ impl Tables {
         };
         stats.succeeded = queue.succeeded;
         stats.failed = queue.failed;
+        stats.lost = queue.lost;
         stats.paused = queue.paused;
         stats.archive = queue.archive;
         for row in self

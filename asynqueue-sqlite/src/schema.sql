@@ -23,6 +23,7 @@ create table asynqueue_queue (
     aggregating integer not null default 0,
     succeeded integer not null default 0,
     failed integer not null default 0,
+    lost integer not null default 0,
     archive_max integer,
     trimmed_by_count integer not null default 0,
     trimmed_by_age integer not null default 0,
@@ -127,6 +128,7 @@ create table asynqueue_hour (
     hour integer not null,
     succeeded integer not null,
     failed integer not null,
+    lost integer not null,
     primary key (queue, hour)
 ) strict, without rowid;
 

@@ -2,7 +2,7 @@
 //! together with what a handler has written.
 
 use asynqueue_core::{
-    broker::{BrokerError, Conflict, Lease, Outcome, Settlement, kit::promised},
+    broker::{BrokerError, Conflict, Counted, Lease, Outcome, Settlement, kit::promised},
     process::{CompletionError, Context},
     producer::{EnqueueError, Prepared, TaskHandle},
     task::{Task, TaskState},
@@ -157,7 +157,7 @@ impl<S: Sql> Change<S> {
         self.sql.run(running, &[row, id.value()]).await?;
         let now = self.now;
         self.queues[queue].add(TaskState::Active, -1);
-        self.queues[queue].count_attempt(now, true);
+        self.queues[queue].count_attempt(now, Counted::Succeeded);
         let result = match &settlement.outcome {
             Outcome::Complete { result } => result.as_ref(),
             _ => None,

@@ -28,7 +28,8 @@ pub(crate) struct Rest {
     pub(crate) archived: BTreeMap<String, Archived>,
     pub(crate) completed: u64,
     pub(crate) succeeded: u64,
-    pub(crate) failed: u64,
+    /// Attempts that failed or were lost: the journals do not distinguish them.
+    pub(crate) unsuccessful: u64,
     pub(crate) repaired: u64,
     /// Tasks in the queues that should have ended.
     pub(crate) undone: Vec<String>,
@@ -111,7 +112,7 @@ impl Rest {
         if !queue.starts_with('@') {
             // The runs of an outbox are not in the journals.
             self.succeeded += stats.succeeded;
-            self.failed += stats.failed;
+            self.unsuccessful += stats.failed + stats.lost;
         }
         self.repaired += stats.repaired;
         for state in [TaskState::Archived, TaskState::Completed] {

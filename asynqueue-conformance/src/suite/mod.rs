@@ -191,6 +191,8 @@ macro_rules! conformance_suite {
                 the_first_of_two_reclaims_wins,
                 at_most_limit_lost_leases_are_listed,
                 a_reclaimed_task_is_leased_again_and_its_old_worker_is_refused,
+                a_reclaimed_attempt_counts_as_lost,
+                an_hour_with_only_lost_attempts_is_listed,
                 a_lease_that_is_extended_in_time_is_not_reclaimed,
                 lost_leases_of_a_paused_queue_are_listed,
                 lost_leases_of_the_requested_queues_are_listed,

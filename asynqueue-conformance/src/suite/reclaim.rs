@@ -1,13 +1,13 @@
 //! Reclaiming tasks from lost workers.
 
 use asynqueue_core::{
-    broker::{Leased, Outcome, Settled, Settlement, all_of},
+    broker::{HourStats, Keep, Leased, Outcome, Settled, Settlement, all_of},
     task::{Name, TaskState, Timestamp},
 };
 
 use super::{
     Harness,
-    fixture::{Fixture, LEASE, QUEUE, complete, failed, secs, task, task_in, tasks},
+    fixture::{Fixture, LEASE, QUEUE, complete, failed, secs, task, task_in, task_ref, tasks},
 };
 
 async fn expired(f: &Fixture<'_>, limit: usize) -> Vec<Leased> {
@@ -131,6 +131,82 @@ pub async fn lost_leases_of_the_requested_queues_are_listed(harness: &dyn Harnes
             .len(),
         4
     );
+}
+
+/// A worker that died is not a failure of a handler.
+pub async fn a_reclaimed_attempt_counts_as_lost(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue(tasks(["retried", "archived", "cancelled", "dropped"]))
+        .await;
+    f.lease(4).await;
+    f.broker
+        .cancel(&[task_ref("cancelled")], "by hand")
+        .await
+        .unwrap();
+    f.advance(LEASE * 2).await;
+    let again = Outcome::Retry { delay: secs(0) };
+    let reclaims: Vec<_> = expired(&f, 10)
+        .await
+        .into_iter()
+        .map(|lost| {
+            let outcome = match lost.envelope.id.as_str() {
+                "archived" => Outcome::Archive,
+                "dropped" => Outcome::Drop,
+                _ => again.clone(),
+            };
+            Settlement {
+                envelope: failed(&lost.envelope),
+                only_if_expired: true,
+                ..lost.settle(outcome)
+            }
+        })
+        .collect();
+    let settled = all_of(f.broker.settle(&reclaims).await).unwrap();
+    assert!(!settled.contains(&Settled::Stale), "{settled:?}");
+    // A failure beside them, and a repetition that is refused.
+    let leased = f.lease_one().await;
+    f.fail(&leased, Outcome::Archive).await;
+    let settled = all_of(f.broker.settle(&reclaims).await).unwrap();
+    assert_eq!(settled, [Settled::Stale; 4]);
+    let stats = f.stats().await;
+    assert_eq!((stats.succeeded, stats.failed, stats.lost), (0, 1, 3));
+    let hours = f
+        .broker
+        .history(&[QUEUE.into()], Timestamp::default())
+        .await;
+    let mut sum = HourStats::default();
+    hours.unwrap()[0].iter().for_each(|hour| sum.add(hour));
+    assert_eq!((sum.succeeded, sum.failed, sum.lost), (0, 1, 3));
+}
+
+/// An hour with nothing but losses is an hour with attempts.
+pub async fn an_hour_with_only_lost_attempts_is_listed(harness: &dyn Harness) {
+    let f = Fixture::new(harness).await;
+    f.enqueue(tasks(["a"])).await;
+    f.lease_one().await;
+    f.advance(LEASE * 2).await;
+    let lost = expired(&f, 1).await.remove(0);
+    let reclaim = Settlement {
+        only_if_expired: true,
+        ..lost.settle(Outcome::Archive)
+    };
+    all_of(f.broker.settle(&[reclaim]).await).unwrap();
+    let hours = async || {
+        let all = f
+            .broker
+            .history(&[QUEUE.into()], Timestamp::default())
+            .await;
+        all.unwrap().remove(0)
+    };
+    let listed = hours().await;
+    let counts = listed
+        .iter()
+        .map(|hour| (hour.succeeded, hour.failed, hour.lost));
+    assert_eq!(counts.collect::<Vec<_>>(), [(0, 0, 1)]);
+    // A store may add up its counts when it trims.
+    f.trim(Keep::default(), 10).await;
+    assert_eq!(hours().await, listed);
+    assert_eq!(f.stats().await.lost, 1);
 }
 
 /// The worker was slow, not lost: it continues, and no other worker gets its task.

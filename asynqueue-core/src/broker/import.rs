@@ -86,6 +86,8 @@ pub struct Totals {
     pub succeeded: u64,
     /// Attempts that failed.
     pub failed: u64,
+    /// Attempts that were lost with their server.
+    pub lost: u64,
     /// What the archive limits have deleted.
     pub archive: ArchiveStats,
     /// The attempts of each hour, oldest first.
@@ -176,6 +178,7 @@ impl Totals {
         Self {
             succeeded: stats.succeeded,
             failed: stats.failed,
+            lost: stats.lost,
             archive: stats.archive,
             hours,
         }

@@ -105,8 +105,10 @@ pub struct QueueStats {
     pub counts: BTreeMap<TaskState, u64>,
     /// Attempts that succeeded, in total.
     pub succeeded: u64,
-    /// Attempts that failed, in total.
+    /// Attempts that failed, in total. Lost attempts are not among them.
     pub failed: u64,
+    /// Attempts that were [lost with their server](super::Settlement::only_if_expired), in total.
+    pub lost: u64,
     /// How long the next task to run has been pending. Zero if none is. A task that was enqueued to run immediately is
     /// pending since its `enqueued_at`.
     pub latency: Duration,
@@ -145,18 +147,39 @@ pub struct HourStats {
     pub start: Timestamp,
     /// Attempts that succeeded.
     pub succeeded: u64,
-    /// Attempts that failed.
+    /// Attempts that failed. Lost attempts are not among them.
     pub failed: u64,
+    /// Attempts that were [lost with their server](super::Settlement::only_if_expired).
+    pub lost: u64,
 }
 
 impl HourStats {
-    /// The attempts of the hour that started at `start`.
+    /// The attempts of the hour that started at `start`. None was lost.
     pub fn new(start: Timestamp, succeeded: u64, failed: u64) -> Self {
         Self {
             start,
             succeeded,
             failed,
+            lost: 0,
         }
+    }
+
+    /// Sets how many attempts were lost.
+    #[must_use]
+    pub fn with_lost(self, lost: u64) -> Self {
+        Self { lost, ..self }
+    }
+
+    /// How many attempts ended: they succeeded, failed or were lost.
+    pub fn ended(&self) -> u64 {
+        (self.succeeded.saturating_add(self.failed)).saturating_add(self.lost)
+    }
+
+    /// Adds the attempts of another hour.
+    pub fn add(&mut self, other: &Self) {
+        self.succeeded += other.succeeded;
+        self.failed += other.failed;
+        self.lost += other.lost;
     }
 }
 

@@ -122,10 +122,38 @@ pub struct Settlement {
     pub outcome: Outcome,
     /// Whether it is valid only if the lease has expired. Set by a server that reclaims a task of another server: the
     /// other one may still be alive and extend its lease in between.
+    ///
+    /// It also decides how [`Outcome::Retry`] and [`Outcome::Archive`] count. With it, the attempt was lost with its
+    /// server ([`QueueStats::lost`]). Without it, the attempt failed ([`QueueStats::failed`]). A requested cancellation
+    /// changes neither. A store uses [`counts_as`](Self::counts_as).
+    ///
+    /// [`QueueStats::lost`]: super::QueueStats::lost
+    /// [`QueueStats::failed`]: super::QueueStats::failed
     pub only_if_expired: bool,
 }
 
+/// How an attempt that has ended counts in the figures of its queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counted {
+    /// It succeeded.
+    Succeeded,
+    /// It failed.
+    Failed,
+    /// It was lost with its server.
+    Lost,
+}
+
 impl Settlement {
+    /// How the attempt counts once this is recorded. `None` if it counts as none: it was snoozed, released or dropped.
+    pub fn counts_as(&self) -> Option<Counted> {
+        match self.outcome {
+            Outcome::Complete { .. } => Some(Counted::Succeeded),
+            Outcome::Retry { .. } | Outcome::Archive if self.only_if_expired => Some(Counted::Lost),
+            Outcome::Retry { .. } | Outcome::Archive => Some(Counted::Failed),
+            Outcome::Snooze { .. } | Outcome::Release | Outcome::Drop => None,
+        }
+    }
+
     /// Whether the attempt changed nothing in the task. A broker that keeps the task then leaves its stored version as
     /// it is.
     pub fn is_unchanged(&self) -> bool {

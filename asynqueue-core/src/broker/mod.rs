@@ -67,7 +67,9 @@ pub use self::{
     groups::{Aggregation, DueGroups, Group, GroupInfo, Groups, Part, SetApart},
     import::{Apart, Import, Imported, TaskPlace, Totals},
     inspect::{Cursor, HourStats, Inspect, LeaseInfo, Node, Page, QueueStats, TaskInfo, TaskPage},
-    lease::{Extended, Lease, LeaseRequest, LeaseToken, Leased, Outcome, Settled, Settlement},
+    lease::{
+        Counted, Extended, Lease, LeaseRequest, LeaseToken, Leased, Outcome, Settled, Settlement,
+    },
     limits::{LimitInfo, LimitKind, QueueUse},
     outboxes::{OutboxAction, OutboxInfo, OutboxRequest},
     pauses::{Pausable, Pause},

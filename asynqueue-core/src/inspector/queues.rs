@@ -139,10 +139,9 @@ impl Inspector {
                 stats,
                 today: history
                     .iter()
-                    .fold(HourStats::default(), |sum, hour| HourStats {
-                        start: midnight,
-                        succeeded: sum.succeeded + hour.succeeded,
-                        failed: sum.failed + hour.failed,
+                    .fold(HourStats::new(midnight, 0, 0), |mut sum, hour| {
+                        sum.add(hour);
+                        sum
                     }),
                 memory,
                 place: self.broker.place(name),
@@ -150,7 +149,7 @@ impl Inspector {
         Ok(figures.map(info).collect())
     }
 
-    /// How many attempts succeeded and failed in each hour of the last 90 days, oldest first.
+    /// How many attempts succeeded, failed and were lost in each hour of the last 90 days, oldest first.
     ///
     /// # Errors
     ///
@@ -161,7 +160,7 @@ impl Inspector {
         Ok(history.pop().unwrap_or_default())
     }
 
-    /// How many attempts succeeded and failed in each hour since a time, for each queue in the order given. Oldest hour
+    /// How many attempts succeeded, failed and were lost in each hour since a time, for each queue in the order given. Oldest hour
     /// first. Hours without attempts are left out, and hours older than 90 days are not kept.
     ///
     /// # Errors

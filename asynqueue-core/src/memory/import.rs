@@ -78,15 +78,14 @@ impl Queue {
         self.was_used = true;
         self.succeeded += totals.succeeded;
         self.failed += totals.failed;
+        self.lost += totals.lost;
         self.archive.absorb(&totals.archive);
-        let has_attempts = |hour: &&HourStats| hour.succeeded + hour.failed > 0;
-        for hour in totals.hours.iter().filter(has_attempts) {
+        for hour in totals.hours.iter().filter(|hour| hour.ended() > 0) {
             let number = hour.start.as_millis() / HourStats::MILLIS;
             let start = Timestamp::from_millis(number * HourStats::MILLIS);
             let stats = self.hours.entry(number).or_default();
             stats.start = start;
-            stats.succeeded += hour.succeeded;
-            stats.failed += hour.failed;
+            stats.add(hour);
         }
         true
     }

@@ -57,6 +57,7 @@ impl Queue {
                 .collect(),
             succeeded: self.succeeded,
             failed: self.failed,
+            lost: self.lost,
             latency: waiting_since.map_or_else(Default::default, |since| now.since(since)),
             paused: self.paused,
             repaired: 0,

@@ -18,8 +18,8 @@ use super::{
 };
 use crate::{
     broker::{
-        ArchiveStats, Conflict, Extended, Finished, HourStats, LeaseToken, Leased, NewTask,
-        Outcome, Settled, Settlement, Signal, TickGuard, When,
+        ArchiveStats, Conflict, Counted, Extended, Finished, HourStats, LeaseToken, Leased,
+        NewTask, Outcome, Settled, Settlement, Signal, TickGuard, When,
     },
     task::{Envelope, Name, TaskId, TaskState, Timestamp},
 };
@@ -41,6 +41,7 @@ pub(super) struct Queue {
     pub(super) was_used: bool,
     pub(super) succeeded: u64,
     pub(super) failed: u64,
+    pub(super) lost: u64,
     pub(super) archive: ArchiveStats,
     /// By the number of the hour since 1970.
     pub(super) hours: BTreeMap<u64, HourStats>,
@@ -69,6 +70,7 @@ impl Queue {
             was_used: false,
             succeeded: 0,
             failed: 0,
+            lost: 0,
             archive: ArchiveStats::default(),
             hours: BTreeMap::new(),
             fired: HashMap::new(),
@@ -209,26 +211,20 @@ impl Queue {
         if cancel.is_none() && matches!(outcome, Outcome::Snooze { .. } | Outcome::Release) {
             self.locks.retake(envelope, now);
         }
+        if let Some(counted) = settlement.counts_as() {
+            self.count(now, counted);
+        }
         match (outcome, cancel) {
             (Outcome::Complete { result }, _) => {
-                self.count(now, true);
                 self.complete(envelope, result.clone(), now);
             }
             (Outcome::Drop, _) => self.forget(envelope),
-            (outcome, Some(reason)) => {
-                let failed = matches!(outcome, Outcome::Retry { .. } | Outcome::Archive);
-                if failed {
-                    self.count(now, false);
-                }
+            (_, Some(reason)) => {
                 self.archive_cancelled(envelope, &reason, now);
                 return Settled::Cancelled;
             }
-            (Outcome::Archive, None) => {
-                self.count(now, false);
-                self.archive(envelope, now);
-            }
+            (Outcome::Archive, None) => self.archive(envelope, now),
             (Outcome::Retry { delay }, None) => {
-                self.count(now, false);
                 self.retry_at(envelope, now, now + *delay);
             }
             (Outcome::Snooze { delay }, None) if delay.is_zero() => {
@@ -294,20 +290,20 @@ impl Queue {
     }
 
     /// Counts an attempt that has ended.
-    fn count(&mut self, now: Timestamp, has_succeeded: bool) {
+    fn count(&mut self, now: Timestamp, counted: Counted) {
         let hour = now.as_millis() / HourStats::MILLIS;
         let start = Timestamp::from_millis(hour * HourStats::MILLIS);
         let stats = self.hours.entry(hour).or_insert(HourStats {
             start,
             ..HourStats::default()
         });
-        if has_succeeded {
-            self.succeeded += 1;
-            stats.succeeded += 1;
-        } else {
-            self.failed += 1;
-            stats.failed += 1;
-        }
+        let (total, of_hour) = match counted {
+            Counted::Succeeded => (&mut self.succeeded, &mut stats.succeeded),
+            Counted::Failed => (&mut self.failed, &mut stats.failed),
+            Counted::Lost => (&mut self.lost, &mut stats.lost),
+        };
+        *total += 1;
+        *of_hour += 1;
     }
 
     /// Sets the place of a task that exists.

@@ -113,6 +113,7 @@ impl Queue {
         counter!("asynqueue_queue_processed_total", &labels)
             .absolute(stats.succeeded + stats.failed);
         counter!("asynqueue_queue_failed_total", &labels).absolute(stats.failed);
+        counter!("asynqueue_queue_lost_total", &labels).absolute(stats.lost);
         counter!("asynqueue_queue_repaired_total", &labels).absolute(stats.repaired);
         counter!("asynqueue_queue_trimmed_total", &labels).absolute(stats.archive.trimmed());
         if let Some(max) = stats.archive.max {
@@ -144,6 +145,10 @@ fn describe() {
     describe_counter!(
         "asynqueue_queue_failed_total",
         "Attempts that failed, on all servers"
+    );
+    describe_counter!(
+        "asynqueue_queue_lost_total",
+        "Attempts that were lost with their server, on all servers"
     );
     describe_counter!(
         "asynqueue_queue_repaired_total",

@@ -40,12 +40,13 @@ struct Record {
 struct Sums {
     succeeded: u64,
     failed: u64,
+    lost: u64,
     trimmed_by_count: u64,
     trimmed_by_age: u64,
     last_trimmed: Option<Timestamp>,
     archive_max: Option<u64>,
-    /// Succeeded and failed attempts by the start of the hour.
-    hours: BTreeMap<u64, (u64, u64)>,
+    /// Succeeded, failed and lost attempts by the start of the hour.
+    hours: BTreeMap<u64, (u64, u64, u64)>,
 }
 
 impl Sums {
@@ -54,34 +55,35 @@ impl Sums {
         Self {
             succeeded: totals.succeeded,
             failed: totals.failed,
+            lost: totals.lost,
             trimmed_by_count: totals.archive.trimmed_by_count,
             trimmed_by_age: totals.archive.trimmed_by_age,
             last_trimmed: totals.archive.last_trimmed,
             archive_max: totals.archive.max,
             hours: hours
-                .map(|hour| (hour.start.as_millis(), (hour.succeeded, hour.failed)))
+                .map(|hour| {
+                    let attempts = (hour.succeeded, hour.failed, hour.lost);
+                    (hour.start.as_millis(), attempts)
+                })
                 .collect(),
         }
     }
 
     /// What has been added since `before`.
     fn since(&self, before: &Self) -> Totals {
-        let hours = self
-            .hours
-            .iter()
-            .filter_map(|(start, (succeeded, failed))| {
-                let (old_succeeded, old_failed) =
-                    before.hours.get(start).copied().unwrap_or_default();
-                let (succeeded, failed) = (
-                    succeeded.saturating_sub(old_succeeded),
-                    failed.saturating_sub(old_failed),
-                );
-                let start = Timestamp::from_millis(*start);
-                (succeeded + failed > 0).then(|| HourStats::new(start, succeeded, failed))
-            });
+        let hours = self.hours.iter().map(|(start, (succeeded, failed, lost))| {
+            let old = before.hours.get(start).copied().unwrap_or_default();
+            let (succeeded, failed) = (
+                succeeded.saturating_sub(old.0),
+                failed.saturating_sub(old.1),
+            );
+            let start = Timestamp::from_millis(*start);
+            HourStats::new(start, succeeded, failed).with_lost(lost.saturating_sub(old.2))
+        });
         Totals {
             succeeded: self.succeeded.saturating_sub(before.succeeded),
             failed: self.failed.saturating_sub(before.failed),
+            lost: self.lost.saturating_sub(before.lost),
             archive: ArchiveStats {
                 max: self.archive_max,
                 trimmed_by_count: self
@@ -90,7 +92,7 @@ impl Sums {
                 trimmed_by_age: self.trimmed_by_age.saturating_sub(before.trimmed_by_age),
                 last_trimmed: self.last_trimmed,
             },
-            hours: hours.collect(),
+            hours: hours.filter(|hour| hour.ended() > 0).collect(),
         }
     }
 }

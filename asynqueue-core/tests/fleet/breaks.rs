@@ -23,6 +23,8 @@ enum Flaw {
     Early,
     /// Reports outcomes as recorded, and leaves the task to the next lease.
     Unrecorded,
+    /// Counts attempts that were lost with their server as failed.
+    LossesFail,
 }
 
 #[derive(Debug)]
@@ -107,7 +109,13 @@ impl Store for Flawed {
     }
 
     async fn stats(&self, queues: &[Name]) -> Result<Vec<QueueStats>, BrokerError> {
-        Store::stats(&self.inner, queues).await
+        let mut stats = Store::stats(&self.inner, queues).await?;
+        if self.flaw == Flaw::LossesFail {
+            for one in &mut stats {
+                one.failed += std::mem::take(&mut one.lost);
+            }
+        }
+        Ok(stats)
     }
 
     async fn tasks(&self, tasks: &[TaskRef]) -> Result<Vec<Option<TaskInfo>>, BrokerError> {
@@ -160,8 +168,8 @@ impl Store for Flawed {
     }
 }
 
-/// A fleet on a flawed store, without faults.
-fn run(flaw: Flaw) -> Report {
+/// A fleet on a flawed store.
+fn run(flaw: Flaw, faults: impl IntoIterator<Item = Fault>) -> Report {
     let store = move |clock| Flawed {
         flaw,
         inner: MemoryBroker::with_clock(clock),
@@ -175,12 +183,18 @@ fn run(flaw: Flaw) -> Report {
         })
         .store(store)
         .patience(Duration::from_secs(60))
+        .faults(faults)
         .run()
 }
 
 #[track_caller]
 fn breaks(flaw: Flaw, promise: Promise) {
-    let report = run(flaw);
+    breaks_under(flaw, [], promise);
+}
+
+#[track_caller]
+fn breaks_under(flaw: Flaw, faults: impl IntoIterator<Item = Fault>, promise: Promise) {
+    let report = run(flaw, faults);
     let mut broken = report.broken.iter();
     assert!(
         broken.any(|broken| broken.promise == promise),
@@ -207,6 +221,11 @@ fn a_store_that_leases_too_early_is_found() {
 #[test]
 fn a_store_that_loses_outcomes_is_found() {
     breaks(Flaw::Unrecorded, Promise::NothingLeft);
+}
+
+#[test]
+fn a_store_that_counts_lost_attempts_as_failed_is_found() {
+    breaks_under(Flaw::LossesFail, [Fault::Kill], Promise::Counted);
 }
 
 #[test]

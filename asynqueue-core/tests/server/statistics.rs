@@ -122,6 +122,11 @@ async fn a_lost_attempt_is_not_a_failure() {
     server.shutdown().await.unwrap();
     let jobs = stats_of(&broker, "job").await;
     assert_eq!((jobs.lost, jobs.failed, jobs.succeeded), (1, 0, 1));
+    let queue = Inspector::new(broker).queue(&"default".into()).await;
+    let queue = queue.unwrap();
+    let stats = queue.stats;
+    assert_eq!((stats.lost, stats.failed, stats.succeeded), (1, 0, 1));
+    assert_eq!(queue.today.ended(), 2);
 }
 
 /// So that they are seen while the server runs.

@@ -68,6 +68,17 @@ impl Stage {
         accept(store, vec![NewTask::new(task("empty", "e"), When::Now)]).await;
         let leased = lease(store, "empty", 1).await.remove(0);
         settle(store, leased.settle(Outcome::Complete { result: None })).await;
+        // In one of its hours, all attempts were lost.
+        accept(store, vec![NewTask::new(task("empty", "l"), When::Now)]).await;
+        let leased = lease(store, "empty", 1).await.remove(0);
+        self.clock.advance(secs(3_600));
+        let lost = Settlement {
+            only_if_expired: true,
+            ..leased.settle(Outcome::Retry { delay: secs(0) })
+        };
+        assert_eq!(settle(store, lost).await, Settled::Recorded);
+        let leased = lease(store, "empty", 1).await.remove(0);
+        settle(store, leased.settle(Outcome::Drop)).await;
         self.clock.advance(secs(7));
     }
 
@@ -202,8 +213,8 @@ pub(crate) fn failed(mut leased: Leased) -> Leased {
     leased
 }
 
-/// Succeeded, failed, archive, hours, and whether the queue is paused.
-type Figures = (u64, u64, ArchiveStats, Vec<HourStats>, bool);
+/// Succeeded, failed, lost, archive, hours, and whether the queue is paused.
+type Figures = (u64, u64, u64, ArchiveStats, Vec<HourStats>, bool);
 
 /// A task and its place.
 type Placed = (Envelope, Option<TaskPlace>);
@@ -246,6 +257,7 @@ impl Content {
             let figures = (
                 stats.succeeded,
                 stats.failed,
+                stats.lost,
                 stats.archive,
                 hours,
                 stats.paused,

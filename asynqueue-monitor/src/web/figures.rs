@@ -2,6 +2,8 @@
 
 use asynqueue_core::{inspector::QueueInfo, task::TaskState};
 
+use super::show;
+
 /// A figure: its label, its key in live updates and URLs, and its value.
 pub(super) type Figure = (&'static str, &'static str, fn(&QueueInfo) -> u64);
 
@@ -69,6 +71,14 @@ pub(super) const TOTALS: [Figure; 6] = [
 /// The sum of a figure over all queues.
 pub(super) fn total(figure: fn(&QueueInfo) -> u64, queues: &[QueueInfo]) -> u64 {
     queues.iter().map(figure).sum()
+}
+
+/// The lost attempts beside the failed ones, such as ` · 3 lost`. Empty if there are none.
+pub(super) fn lost(attempts: u64) -> String {
+    match attempts {
+        0 => String::new(),
+        attempts => format!(" · {} lost", show::number(attempts)),
+    }
 }
 
 #[cfg(test)]

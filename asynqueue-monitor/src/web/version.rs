@@ -64,7 +64,7 @@ pub(super) fn version_of_task(inspector: &Inspector, task: Option<&TaskInfo>) ->
 /// Changes when a task of the queue is added, removed or moved.
 pub(super) fn version_of_tasks(queue: &QueueInfo) -> String {
     let stats = &queue.stats;
-    version((&stats.counts, stats.succeeded, stats.failed))
+    version((&stats.counts, stats.succeeded, stats.failed, stats.lost))
 }
 
 /// Changes when a queue appears, disappears, is paused or is resumed.

@@ -10,6 +10,7 @@ mod failures;
 mod figures;
 mod large;
 mod layout;
+mod lost;
 mod narrow;
 mod pages;
 mod screenshots;

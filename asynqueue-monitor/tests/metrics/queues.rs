@@ -1,9 +1,9 @@
 //! The queue statistics of the broker.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use asynqueue_core::{
-    broker::{Broker, Keep, all_of},
+    broker::{Broker, Keep, LeaseRequest, Outcome, Settlement, all_of},
     inspector::Inspector,
     memory::MemoryBroker,
     process::{Context, Payload, TaskError},
@@ -73,6 +73,29 @@ async fn queues_export_size_by_state_latency_memory_pause_and_totals() {
     assert!(value("asynqueue_queue_latency_seconds") >= 0.0);
     assert_eq!(scrape.value("asynqueue_fleet_servers", &[]), Some(0.0));
     assert_eq!(scrape.value("asynqueue_broker_up", &[]), Some(1.0));
+}
+
+/// A worker that dies is not a failure of its handler.
+#[tokio::test]
+async fn lost_attempts_are_exported_apart_from_failures() {
+    let broker = MemoryBroker::new();
+    let exporter = install().expect("installed").broker(broker.clone());
+    let producer = Producer::new(broker.clone());
+    let task = producer.enqueue(Sized { fails: false });
+    task.await.expect("accepted");
+    let queues = vec![("default".into(), 1)];
+    let request = LeaseRequest::new(queues, 1, Duration::ZERO, "dead".into());
+    let leased = all_of(broker.lease(&request).await).expect("leased");
+    let lost = Settlement {
+        only_if_expired: true,
+        ..leased.concat().remove(0).settle(Outcome::Archive)
+    };
+    all_of(broker.settle(&[lost]).await).expect("settled");
+    let scrape = Scrape::of(&exporter).await;
+    let value = |metric: &str| scrape.value(metric, &[r#"queue="default""#]);
+    assert_eq!(value("asynqueue_queue_lost_total"), Some(1.0));
+    assert_eq!(value("asynqueue_queue_failed_total"), Some(0.0));
+    assert_eq!(value("asynqueue_queue_processed_total"), Some(0.0));
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ mod figures;
 mod jobs;
 mod lists;
 mod live;
+mod lost;
 mod names;
 #[cfg(feature = "webhooks")]
 mod notifications;

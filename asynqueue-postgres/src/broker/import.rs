@@ -23,7 +23,8 @@ const CHUNK: usize = 100;
 
 const ABSORBED: &str = "select 1 from asynqueue.absorbed a join asynqueue.queue q on q.id = a.queue where q.name = $1 and a.id = $2";
 
-const ABSORB: &str = "select asynqueue.absorb($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+const ABSORB: &str =
+    "select asynqueue.absorb($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
 
 impl PostgresBroker {
     pub(super) async fn import_all(
@@ -50,8 +51,7 @@ impl PostgresBroker {
             return Ok(self.link().call(&call).await?.is_empty());
         };
         let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-        let has_attempts = |hour: &&HourStats| hour.succeeded + hour.failed > 0;
-        let hours = || totals.hours.iter().filter(has_attempts);
+        let hours = || totals.hours.iter().filter(|hour| hour.ended() > 0);
         let archive = &totals.archive;
         let call = Call::new(
             ABSORB,
@@ -60,6 +60,7 @@ impl PostgresBroker {
                 text(id),
                 long(number(totals.succeeded)),
                 long(number(totals.failed)),
+                long(number(totals.lost)),
                 Value::Long(archive.max.map(number)),
                 long(number(archive.trimmed_by_count)),
                 long(number(archive.trimmed_by_age)),
@@ -69,6 +70,7 @@ impl PostgresBroker {
                 })),
                 longs(hours().map(|hour| number(hour.succeeded))),
                 longs(hours().map(|hour| number(hour.failed))),
+                longs(hours().map(|hour| number(hour.lost))),
             ],
         );
         let rows = self.link().call(&call).await?;

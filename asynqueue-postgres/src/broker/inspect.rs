@@ -33,22 +33,23 @@ const COUNTED: [TaskState; 7] = [
 
 const STATS: &str = "with sums as (select queue, sum(pending) as pending, sum(scheduled) as scheduled, sum(active) as active, \
      sum(retry) as retry, sum(completed) as completed, sum(archived) as archived, sum(aggregating) as aggregating, \
-     sum(succeeded) as succeeded, sum(failed) as failed from asynqueue.tally group by queue) \
+     sum(succeeded) as succeeded, sum(failed) as failed, sum(lost) as lost from asynqueue.tally group by queue) \
      select u.ord::integer, q.paused, (q.pending + coalesce(s.pending, 0))::bigint, (q.scheduled + coalesce(s.scheduled, 0))::bigint, \
      (q.active + coalesce(s.active, 0))::bigint, (q.retry + coalesce(s.retry, 0))::bigint, (q.completed + coalesce(s.completed, 0))::bigint, \
      (q.archived + coalesce(s.archived, 0))::bigint, (q.aggregating + coalesce(s.aggregating, 0))::bigint, \
      (q.succeeded + coalesce(s.succeeded, 0))::bigint, (q.failed + coalesce(s.failed, 0))::bigint, \
+     (q.lost + coalesce(s.lost, 0))::bigint, \
      q.archive_max, q.trimmed_by_count, q.trimmed_by_age, q.last_trimmed, \
      (select r.at from asynqueue.ready r where r.queue = q.id order by r.rank, r.place limit 1), asynqueue.now_at($2) \
      from unnest($1) with ordinality u(name, ord) join asynqueue.queue q on q.name = u.name \
      left join sums s on s.queue = q.id";
 
-const HISTORY: &str = "select h.ord::integer, h.hour, sum(h.succeeded)::bigint, sum(h.failed)::bigint from ( \
-     select u.ord, o.hour, o.succeeded, o.failed from unnest($1) with ordinality u(name, ord) \
+const HISTORY: &str = "select h.ord::integer, h.hour, sum(h.succeeded)::bigint, sum(h.failed)::bigint, sum(h.lost)::bigint from ( \
+     select u.ord, o.hour, o.succeeded, o.failed, o.lost from unnest($1) with ordinality u(name, ord) \
      join asynqueue.queue q on q.name = u.name join asynqueue.hour o on o.queue = q.id \
-     union all select u.ord, t.hour, t.succeeded, t.failed from unnest($1) with ordinality u(name, ord) \
+     union all select u.ord, t.hour, t.succeeded, t.failed, t.lost from unnest($1) with ordinality u(name, ord) \
      join asynqueue.queue q on q.name = u.name join asynqueue.tally t on t.queue = q.id \
-     where t.succeeded > 0 or t.failed > 0) h where h.hour >= $2 group by h.ord, h.hour order by h.ord, h.hour";
+     where t.succeeded > 0 or t.failed > 0 or t.lost > 0) h where h.hour >= $2 group by h.ord, h.hour order by h.ord, h.hour";
 
 /// The mean size of a thousand tasks of each queue.
 const SAMPLE: &str = "select u.ord::integer, (select avg(pg_column_size(s.*)) from ( \
@@ -79,7 +80,7 @@ impl PostgresBroker {
         let rows = self.link().call(&call).await?;
         let mut stats = vec![QueueStats::default(); queues.len()];
         for row in &rows {
-            self.link().note_time(row.get(16));
+            self.link().note_time(row.get(17));
             if let Some(one) = stats.get_mut(place_of(row)?) {
                 *one = of_row(row);
             }
@@ -121,7 +122,7 @@ impl PostgresBroker {
             let hour = u64::try_from(row.get::<_, i32>(1)).unwrap_or_default();
             let start = Timestamp::from_millis(hour * HourStats::MILLIS);
             if let Some(hours) = found.get_mut(place_of(row)?) {
-                hours.push(HourStats::new(start, number(2), number(3)));
+                hours.push(HourStats::new(start, number(2), number(3)).with_lost(number(4)));
             }
         }
         Ok(found)
@@ -175,13 +176,13 @@ fn of_row(row: &Row) -> QueueStats {
             stats.counts.insert(state, tasks);
         }
     }
-    (stats.succeeded, stats.failed) = (number(9), number(10));
-    stats.archive.max = row.get::<_, Option<i64>>(11).map(|max| max as u64);
-    stats.archive.trimmed_by_count = number(12);
-    stats.archive.trimmed_by_age = number(13);
-    stats.archive.last_trimmed = row.get::<_, Option<i64>>(14).map(timestamp);
-    let since = row.get::<_, Option<i64>>(15).map(timestamp);
-    let now = timestamp(row.get(16));
+    (stats.succeeded, stats.failed, stats.lost) = (number(9), number(10), number(11));
+    stats.archive.max = row.get::<_, Option<i64>>(12).map(|max| max as u64);
+    stats.archive.trimmed_by_count = number(13);
+    stats.archive.trimmed_by_age = number(14);
+    stats.archive.last_trimmed = row.get::<_, Option<i64>>(15).map(timestamp);
+    let since = row.get::<_, Option<i64>>(16).map(timestamp);
+    let now = timestamp(row.get(17));
     stats.latency = since.map_or_else(Default::default, |since| now.since(since));
     stats
 }

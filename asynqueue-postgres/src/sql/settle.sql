@@ -1,6 +1,6 @@
 -- Records the outcomes of leases. `kinds`: 1 completed and deleted, 2 completed and kept for `waits`, 3 retried after
 -- `waits`, 4 waits for `waits`, 5 pending behind the others, 6 pending before the others, 7 archived, 8 deleted.
--- `failed`: the attempt counts as a failure. A task with a key in `keys` takes this lock again, for `ttls`. A task that
+-- `failed`: the attempt counts as a failure, or as lost if it ends by `if_expired`. A task with a key in `keys` takes this lock again, for `ttls`. A task that
 -- is kept may have `changes`, or a new envelope.
 --
 -- Returns what is unusual of an outcome: 0 the lease is not current, 2 a cancellation was requested, with its reason, and
@@ -164,12 +164,14 @@ begin
         perform asynqueue.keep(ords, turns, of, queues, ids, kinds, waits, changes, results, envelopes, names, keys, ttls, t);
     end if;
 
-    insert into asynqueue.tally (queue, active, pending, scheduled, retry, completed, archived, succeeded, failed, hour)
+    insert into asynqueue.tally (queue, active, pending, scheduled, retry, completed, archived, succeeded, failed, lost,
+        hour)
     select queues[of[e.ord]], -count(*),
         count(*) filter (where kinds[e.ord] in (5, 6)), count(*) filter (where kinds[e.ord] = 4),
         count(*) filter (where kinds[e.ord] = 3), count(*) filter (where kinds[e.ord] = 2),
         count(*) filter (where kinds[e.ord] = 7), count(*) filter (where kinds[e.ord] in (1, 2)),
-        count(*) filter (where settle.failed[e.ord]), hours
+        count(*) filter (where settle.failed[e.ord] and not if_expired[e.ord]),
+        count(*) filter (where settle.failed[e.ord] and if_expired[e.ord]), hours
     from unnest(ords) e(ord) group by of[e.ord];
 
     return query

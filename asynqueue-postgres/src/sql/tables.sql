@@ -32,6 +32,7 @@ create table asynqueue.queue (
     aggregating bigint not null default 0,
     succeeded bigint not null default 0,
     failed bigint not null default 0,
+    lost bigint not null default 0,
     archive_max bigint,
     trimmed_by_count bigint not null default 0,
     trimmed_by_age bigint not null default 0,
@@ -50,6 +51,7 @@ create table asynqueue.tally (
     aggregating integer not null default 0,
     succeeded integer not null default 0,
     failed integer not null default 0,
+    lost integer not null default 0,
     hour integer
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000);
 
@@ -173,6 +175,7 @@ create table asynqueue.hour (
     hour integer not null,
     succeeded bigint not null,
     failed bigint not null,
+    lost bigint not null,
     primary key (queue, hour)
 );
 

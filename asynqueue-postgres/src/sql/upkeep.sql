@@ -85,21 +85,21 @@ begin
             delete from asynqueue.tally where ctid = any(array(
                 select ctid from asynqueue.tally limit 100000 for update skip locked)) returning *),
         hours as (
-            insert into asynqueue.hour as h (queue, hour, succeeded, failed)
-            select g.queue, g.hour, sum(g.succeeded), sum(g.failed) from gone g
-            where g.succeeded > 0 or g.failed > 0 group by g.queue, g.hour order by 1, 2
-            on conflict (queue, hour) do update
-            set succeeded = h.succeeded + excluded.succeeded, failed = h.failed + excluded.failed)
+            insert into asynqueue.hour as h (queue, hour, succeeded, failed, lost)
+            select g.queue, g.hour, sum(g.succeeded), sum(g.failed), sum(g.lost) from gone g
+            where g.succeeded > 0 or g.failed > 0 or g.lost > 0 group by g.queue, g.hour order by 1, 2
+            on conflict (queue, hour) do update set succeeded = h.succeeded + excluded.succeeded,
+            failed = h.failed + excluded.failed, lost = h.lost + excluded.lost)
         select g.queue, sum(pending) as pending, sum(scheduled) as scheduled, sum(active) as active,
             sum(retry) as retry, sum(completed) as completed, sum(archived) as archived,
-            sum(aggregating) as aggregating, sum(succeeded) as succeeded, sum(failed) as failed
+            sum(aggregating) as aggregating, sum(succeeded) as succeeded, sum(failed) as failed, sum(lost) as lost
         from gone g group by g.queue order by g.queue
     loop
         update asynqueue.queue q set is_used = true, pending = q.pending + one.pending,
             scheduled = q.scheduled + one.scheduled, active = q.active + one.active, retry = q.retry + one.retry,
             completed = q.completed + one.completed, archived = q.archived + one.archived,
             aggregating = q.aggregating + one.aggregating, succeeded = q.succeeded + one.succeeded,
-            failed = q.failed + one.failed
+            failed = q.failed + one.failed, lost = q.lost + one.lost
         where q.id = one.queue;
     end loop;
 end $$;
@@ -230,8 +230,8 @@ end $$;
 -- Adds statistics of another store to a queue, unless those with this id were added before. Returns whether they were
 -- not.
 create or replace function asynqueue.absorb(
-    name text, new_id text, new_succeeded bigint, new_failed bigint, new_max bigint, by_count bigint, by_age bigint,
-    trimmed bigint, hours integer[], succeeded_in bigint[], failed_in bigint[])
+    name text, new_id text, new_succeeded bigint, new_failed bigint, new_lost bigint, new_max bigint, by_count bigint,
+    by_age bigint, trimmed bigint, hours integer[], succeeded_in bigint[], failed_in bigint[], lost_in bigint[])
 returns boolean
 language plpgsql volatile as $$
 declare
@@ -241,12 +241,13 @@ begin
     if not found then
         return false;
     end if;
-    insert into asynqueue.hour as h (queue, hour, succeeded, failed)
-    select number, u.hour, u.succeeded, u.failed from unnest(hours, succeeded_in, failed_in) u(hour, succeeded, failed)
-    on conflict (queue, hour) do update
-    set succeeded = h.succeeded + excluded.succeeded, failed = h.failed + excluded.failed;
+    insert into asynqueue.hour as h (queue, hour, succeeded, failed, lost)
+    select number, u.hour, u.succeeded, u.failed, u.lost
+    from unnest(hours, succeeded_in, failed_in, lost_in) u(hour, succeeded, failed, lost)
+    on conflict (queue, hour) do update set succeeded = h.succeeded + excluded.succeeded,
+    failed = h.failed + excluded.failed, lost = h.lost + excluded.lost;
     update asynqueue.queue q set is_used = true, succeeded = q.succeeded + new_succeeded,
-        failed = q.failed + new_failed, archive_max = coalesce(q.archive_max, new_max),
+        failed = q.failed + new_failed, lost = q.lost + new_lost, archive_max = coalesce(q.archive_max, new_max),
         trimmed_by_count = q.trimmed_by_count + by_count, trimmed_by_age = q.trimmed_by_age + by_age,
         last_trimmed = greatest(q.last_trimmed, trimmed)
     where q.id = number;

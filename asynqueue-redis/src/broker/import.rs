@@ -73,6 +73,7 @@ impl RedisBroker {
             id: id.as_str(),
             succeeded: totals.succeeded,
             failed: totals.failed,
+            lost: totals.lost,
             by_count: archive.trimmed_by_count,
             by_age: archive.trimmed_by_age,
             last: text(archive.last_trimmed.map(Timestamp::as_millis)),
@@ -81,7 +82,8 @@ impl RedisBroker {
         let mut call = script::absorb::call(&queue.keys, args);
         for hour in &totals.hours {
             let number = hour.start.as_millis() / HourStats::MILLIS;
-            for (kind, count) in [('s', hour.succeeded), ('f', hour.failed)] {
+            let counts = [('s', hour.succeeded), ('f', hour.failed), ('l', hour.lost)];
+            for (kind, count) in counts {
                 let field = format!("{kind}{number}");
                 call.row(script::absorb::Hour { field, count });
             }

@@ -110,6 +110,7 @@ impl RedisBroker {
             stats.start = Timestamp::from_millis(hour * HourStats::MILLIS);
             match field.as_bytes().first() {
                 Some(b's') => stats.succeeded = count,
+                Some(b'l') => stats.lost = count,
                 _ => stats.failed = count,
             }
         }
@@ -129,7 +130,7 @@ impl RedisBroker {
             return self.hash(&queue.keys.hours).await;
         }
         let fields: Vec<_> = hours
-            .flat_map(|hour| [format!("s{hour}"), format!("f{hour}")])
+            .flat_map(|hour| ["s", "f", "l"].map(|kind| format!("{kind}{hour}")))
             .collect();
         let mut command = redis::cmd("HMGET");
         command.arg(&queue.keys.hours).arg(&fields);
@@ -169,7 +170,8 @@ impl RedisBroker {
         self.note_time(now);
         let paused = !reply::text(reply::next(&mut answer)?)?.is_empty();
         let mut number = || reply::number(reply::next(&mut answer)?);
-        let (succeeded, failed, repaired) = (number()?, number()?, number()?);
+        let (succeeded, failed, lost) = (number()?, number()?, number()?);
+        let repaired = number()?;
         let (trimmed_by_count, trimmed_by_age) = (number()?, number()?);
         let last_trimmed = reply::some_time(reply::next(&mut answer)?)?;
         let max = reply::some_number(reply::next(&mut answer)?)?;
@@ -177,6 +179,7 @@ impl RedisBroker {
         let mut stats = QueueStats::default();
         stats.succeeded = succeeded;
         stats.failed = failed;
+        stats.lost = lost;
         stats.repaired = repaired;
         stats.paused = paused;
         let archive = &mut stats.archive;

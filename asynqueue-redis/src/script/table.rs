@@ -169,7 +169,7 @@ scripts! {
     absorb {
         shared: clock;
         keys of QueueKeys: stats hours;
-        args: not_after id succeeded failed by_count by_age last max;
+        args: not_after id succeeded failed lost by_count by_age last max;
         row Hour: field count;
     }
 

@@ -8,6 +8,7 @@ local function add(key, field, count)
 end
 add(stats, 'succeeded', succeeded)
 add(stats, 'failed', failed)
+add(stats, 'lost', lost)
 add(stats, 'trimmed_by_count', by_count)
 add(stats, 'trimmed_by_age', by_age)
 if last ~= '' and tonumber(last) > tonumber(redis.call('HGET', stats, 'trimmed_at') or 0) then

@@ -1,7 +1,7 @@
 -- Records outcomes.
 -- There are `simple` tasks that simply complete and are removed, and others, each with an outcome: complete, drop,
 -- archive, cancelled (archived on request), retry, snooze, release. `marks` are 'x' if it counts only once expired, and
--- 'f' if the attempt failed. `envelope` is '' for no change. `millis` is how long the task is kept, or waits. `lock` is
+-- 'f' if the attempt failed; one with both was lost. `envelope` is '' for no change. `millis` is how long the task is kept, or waits. `lock` is
 -- '-' and a key to release it, or the time to live, ':' and a key to take it again if it is free. `result` is 'r' and
 -- the result ('' none).
 -- Returns the tasks that are not recorded, one per line: the index and 'stale', or 'cancel' if it is to be cancelled.
@@ -27,7 +27,7 @@ local asked = rare and redis.call('EXISTS', cancels) == 1 and redis.call('HMGET'
 local answers, ended, delete, free = {}, {}, {}, {}
 local put, plain, first, later, again, archive, keep, result, front = {}, {}, {}, {}, {}, {}, {}, {}, {}
 local final, pended, locking = {}, {}, {}
-local succeeded, failed = 0, 0
+local succeeded, failed, lost = 0, 0, 0
 for i = 1, count do
   local id, at = ids[i], others + (i - completing - 1) * OTHER_ROW
   local outcome = i <= completing and 'complete' or ARGV[at + OUTCOME]
@@ -65,7 +65,9 @@ for i = 1, count do
       final[#final + 1], final[#final + 2] = id, 'g'
     else
       if ARGV[at + ENVELOPE] ~= '' then put[#put + 1], put[#put + 2] = id, ARGV[at + ENVELOPE] end
-      if marks:find('f') then failed = failed + 1 end
+      if marks:find('f') then
+        if marks:find('x') then lost = lost + 1 else failed = failed + 1 end
+      end
       if outcome == 'archive' or outcome == 'cancelled' then
         archive[#archive + 1], archive[#archive + 2] = int(now), id
         final[#final + 1], final[#final + 2] = id, 'a'
@@ -146,6 +148,7 @@ local function record()
   end
   add('succeeded', succeeded)
   add('failed', failed)
+  add('lost', lost)
   push(keys, plain, first, publish)
   push_front(keys, front, publish)
   if rare and #final > 0 and redis.call('EXISTS', waiters) == 1 then

@@ -30,8 +30,8 @@ local by_age = delete(archived, until_now(archived, now - archived_for))
 if by_count > 0 then redis.call('HINCRBY', stats, 'trimmed_by_count', by_count) end
 if by_age > 0 then redis.call('HINCRBY', stats, 'trimmed_by_age', by_age) end
 if by_count + by_age > 0 then redis.call('HSET', stats, 'trimmed_at', int(now)) end
--- Only from time to time: each hour has two counts, and one more day of them is tolerated.
-if redis.call('HLEN', hours) > 2 * hours_kept + 48 then
+-- Only from time to time: each hour has up to three counts, and one more day of them is tolerated.
+if redis.call('HLEN', hours) > 3 * hours_kept + 72 then
   local oldest, old = math.floor(now / 3600000) - hours_kept, {}
   for _, hour in ipairs(redis.call('HKEYS', hours)) do
     if tonumber(hour:sub(2)) < oldest and #old < 1000 then old[#old + 1] = hour end

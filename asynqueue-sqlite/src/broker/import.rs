@@ -1,7 +1,7 @@
 //! Tasks and statistics that come from another store.
 
 use asynqueue_core::{
-    broker::{BrokerError, Finished, HourStats, Import, Imported, TaskPlace, Totals},
+    broker::{BrokerError, Finished, Import, Imported, TaskPlace, Totals},
     task::{Envelope, Name, TaskState, Timestamp},
 };
 use rusqlite::params;
@@ -174,13 +174,12 @@ impl Change<Direct<'_>> {
         row.is_used = true;
         row.succeeded += totals.succeeded as i64;
         row.failed += totals.failed as i64;
+        row.lost += totals.lost as i64;
         let mut archive = row.archive();
         archive.absorb(&totals.archive);
         row.set_archive(&archive);
-        let has_attempts = |hour: &&HourStats| hour.succeeded + hour.failed > 0;
-        for hour in totals.hours.iter().filter(has_attempts) {
-            let number = (hour.start.as_millis() / HourStats::MILLIS) as i64;
-            queue.count_hour(number, hour.succeeded as i64, hour.failed as i64);
+        for hour in totals.hours.iter().filter(|hour| hour.ended() > 0) {
+            queue.count_hour(*hour);
         }
         Ok(true)
     }

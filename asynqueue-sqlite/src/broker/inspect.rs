@@ -14,7 +14,7 @@ use crate::{
 };
 
 const STATS: &str = "select id, paused, pending, scheduled, active, retry, completed, archived, aggregating, succeeded, \
-     failed, archive_max, trimmed_by_count, trimmed_by_age, last_trimmed from asynqueue_queue where name = ?1";
+     failed, lost, archive_max, trimmed_by_count, trimmed_by_age, last_trimmed from asynqueue_queue where name = ?1";
 
 /// Since when the next task has been pending.
 pub(crate) const WAITING_SINCE: &str = "select t.at from asynqueue_ready r \
@@ -155,11 +155,11 @@ impl View<'_> {
                 stats.counts.insert(state, tasks);
             }
         }
-        (stats.succeeded, stats.failed) = (number(9)?, number(10)?);
-        stats.archive.max = row.get::<_, Option<i64>>(11)?.map(|max| max as u64);
-        stats.archive.trimmed_by_count = number(12)?;
-        stats.archive.trimmed_by_age = number(13)?;
-        stats.archive.last_trimmed = row.get::<_, Option<i64>>(14)?.map(timestamp);
+        (stats.succeeded, stats.failed, stats.lost) = (number(9)?, number(10)?, number(11)?);
+        stats.archive.max = row.get::<_, Option<i64>>(12)?.map(|max| max as u64);
+        stats.archive.trimmed_by_count = number(13)?;
+        stats.archive.trimmed_by_age = number(14)?;
+        stats.archive.last_trimmed = row.get::<_, Option<i64>>(15)?.map(timestamp);
         let mut since = self.db.prepare_cached(WAITING_SINCE)?;
         let since = since
             .query_row([row.get::<_, i64>(0)?], |row| row.get(0))
@@ -177,12 +177,12 @@ impl View<'_> {
         let oldest = hour(self.now)
             .saturating_sub(HourStats::KEPT)
             .max(hour(since));
-        let hours = "select hour, succeeded, failed from asynqueue_hour where queue = ?1 and hour >= ?2 order by hour";
+        let hours = "select hour, succeeded, failed, lost from asynqueue_hour where queue = ?1 and hour >= ?2 order by hour";
         let mut hours = self.db.prepare_cached(hours)?;
         let stats = |row: &rusqlite::Row<'_>| {
             let number = |column| Ok::<_, rusqlite::Error>(row.get::<_, i64>(column)? as u64);
             let start = Timestamp::from_millis(number(0)? * HourStats::MILLIS);
-            Ok(HourStats::new(start, number(1)?, number(2)?))
+            Ok(HourStats::new(start, number(1)?, number(2)?).with_lost(number(3)?))
         };
         let oldest = i64::try_from(oldest).unwrap_or(i64::MAX);
         Ok(hours

@@ -80,7 +80,9 @@ impl Change<Direct<'_>> {
         }
         self.queues[queue].add(TaskState::Active, -1);
         let cancel = self.forget_running(row, id)?;
-        self.count(queue, &settlement.outcome);
+        if let Some(counted) = settlement.counts_as() {
+            self.queues[queue].count_attempt(self.now, counted);
+        }
         self.follow(queue, settlement, cancel)
     }
 
@@ -111,15 +113,6 @@ impl Change<Direct<'_>> {
         let end = Finished::Completed { result: end, codec };
         self.events.push(Event::Ended { task, end });
         Ok(Settled::Completed)
-    }
-
-    fn count(&mut self, queue: usize, outcome: &Outcome) {
-        let (now, queue) = (self.now, &mut self.queues[queue]);
-        match outcome {
-            Outcome::Complete { .. } => queue.count_attempt(now, true),
-            Outcome::Retry { .. } | Outcome::Archive => queue.count_attempt(now, false),
-            Outcome::Snooze { .. } | Outcome::Release | Outcome::Drop => {}
-        }
     }
 
     /// Moves the task where its outcome sends it.

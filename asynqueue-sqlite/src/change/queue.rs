@@ -1,7 +1,7 @@
 //! The row of a queue within a transaction.
 
 use asynqueue_core::{
-    broker::{ArchiveStats, HourStats},
+    broker::{ArchiveStats, Counted, HourStats},
     task::{Name, TaskState, Timestamp},
 };
 
@@ -15,8 +15,8 @@ pub(crate) struct Queue {
     pub(crate) name: Name,
     pub(crate) row: QueueRow,
     stored: QueueRow,
-    /// Attempts that ended in this transaction: hour, succeeded, failed.
-    hours: Vec<(i64, i64, i64)>,
+    /// Attempts that ended in this transaction, each with some time of its hour.
+    hours: Vec<HourStats>,
     /// When the first scheduled task or retry is due, once it is known.
     pub(crate) next_due: Option<Option<Timestamp>>,
 }
@@ -30,6 +30,7 @@ pub(crate) struct QueueRow {
     pub(crate) counts: [i64; 7],
     pub(crate) succeeded: i64,
     pub(crate) failed: i64,
+    pub(crate) lost: i64,
     pub(crate) archive_max: Option<i64>,
     pub(crate) trimmed_by_count: i64,
     pub(crate) trimmed_by_age: i64,
@@ -84,33 +85,34 @@ impl Queue {
     }
 
     /// Counts attempts of an hour.
-    pub(crate) fn count_hour(&mut self, hour: i64, succeeded: i64, failed: i64) {
+    pub(crate) fn count_hour(&mut self, hour: HourStats) {
         match self.hours.last_mut() {
-            Some(last) if last.0 == hour => {
-                last.1 += succeeded;
-                last.2 += failed;
-            }
-            _ => self.hours.push((hour, succeeded, failed)),
+            Some(last) if hour_of(last.start) == hour_of(hour.start) => last.add(&hour),
+            _ => self.hours.push(hour),
         }
     }
 
     /// Counts an attempt that has ended.
-    pub(crate) fn count_attempt(&mut self, now: Timestamp, has_succeeded: bool) {
-        let hour = (now.as_millis() / HourStats::MILLIS) as i64;
-        let (succeeded, failed) = (i64::from(has_succeeded), i64::from(!has_succeeded));
-        self.row.succeeded += succeeded;
-        self.row.failed += failed;
-        self.count_hour(hour, succeeded, failed);
+    pub(crate) fn count_attempt(&mut self, now: Timestamp, counted: Counted) {
+        let mut hour = HourStats::new(now, 0, 0);
+        let (total, of_hour) = match counted {
+            Counted::Succeeded => (&mut self.row.succeeded, &mut hour.succeeded),
+            Counted::Failed => (&mut self.row.failed, &mut hour.failed),
+            Counted::Lost => (&mut self.row.lost, &mut hour.lost),
+        };
+        *total += 1;
+        *of_hour += 1;
+        self.count_hour(hour);
     }
 }
 
 const SELECT: &str = "select id, is_used, paused, pending, scheduled, active, retry, completed, archived, aggregating, \
-     succeeded, failed, archive_max, trimmed_by_count, trimmed_by_age, last_trimmed \
+     succeeded, failed, lost, archive_max, trimmed_by_count, trimmed_by_age, last_trimmed \
      from asynqueue_queue where name = ?1";
 
 const UPDATE: &str = "update asynqueue_queue set is_used = ?2, paused = ?3, pending = ?4, scheduled = ?5, active = ?6, \
-     retry = ?7, completed = ?8, archived = ?9, aggregating = ?10, succeeded = ?11, failed = ?12, archive_max = ?13, \
-     trimmed_by_count = ?14, trimmed_by_age = ?15, last_trimmed = ?16 where id = ?1";
+     retry = ?7, completed = ?8, archived = ?9, aggregating = ?10, succeeded = ?11, failed = ?12, lost = ?13, \
+     archive_max = ?14, trimmed_by_count = ?15, trimmed_by_age = ?16, last_trimmed = ?17 where id = ?1";
 
 impl<S: Sql> Change<S> {
     /// The place of a queue in [`queues`](Self::queues). `None` if it does not exist.
@@ -128,10 +130,11 @@ impl<S: Sql> Change<S> {
             counts: std::array::from_fn(|count| found.int(3 + count)),
             succeeded: found.int(10),
             failed: found.int(11),
-            archive_max: optional(12),
-            trimmed_by_count: found.int(13),
-            trimmed_by_age: found.int(14),
-            last_trimmed: optional(15),
+            lost: found.int(12),
+            archive_max: optional(13),
+            trimmed_by_count: found.int(14),
+            trimmed_by_age: found.int(15),
+            last_trimmed: optional(16),
         };
         self.queues.push(Queue {
             id: found.int(0),
@@ -180,6 +183,7 @@ impl<S: Sql> Change<S> {
             values.extend([
                 int(row.succeeded),
                 int(row.failed),
+                int(row.lost),
                 optional(row.archive_max),
                 int(row.trimmed_by_count),
                 int(row.trimmed_by_age),
@@ -187,8 +191,11 @@ impl<S: Sql> Change<S> {
             ]);
             self.sql.run(UPDATE, &values).await?;
         }
-        for (hour, succeeded, failed) in std::mem::take(&mut self.queues[place].hours) {
-            let values = [int(id), int(hour), int(succeeded), int(failed)];
+        for hour in std::mem::take(&mut self.queues[place].hours) {
+            let counts = [hour.succeeded, hour.failed, hour.lost];
+            let [succeeded, failed, lost] = counts.map(|count| int(count as i64));
+            let number = int(hour_of(hour.start));
+            let values = [int(id), number, succeeded, failed, lost];
             self.sql.run(ADD_HOUR, &values).await?;
         }
         Ok(())
@@ -200,5 +207,11 @@ pub(crate) const NEXT_DUE: &str = "select min(at) from (\
      select min(at) as at from asynqueue_task where queue = ?1 and state > 2 and state = 3 union all \
      select min(at) from asynqueue_task where queue = ?1 and state > 2 and state = 4)";
 
-const ADD_HOUR: &str = "insert into asynqueue_hour values (?1, ?2, ?3, ?4) on conflict do update \
-     set succeeded = succeeded + excluded.succeeded, failed = failed + excluded.failed";
+/// The number of the hour since 1970.
+fn hour_of(time: Timestamp) -> i64 {
+    (time.as_millis() / HourStats::MILLIS) as i64
+}
+
+const ADD_HOUR: &str = "insert into asynqueue_hour (queue, hour, succeeded, failed, lost) values (?1, ?2, ?3, ?4, ?5) \
+     on conflict do update set succeeded = succeeded + excluded.succeeded, failed = failed + excluded.failed, \
+     lost = lost + excluded.lost";

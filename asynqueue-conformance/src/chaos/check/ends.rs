@@ -12,16 +12,16 @@ use crate::chaos::{
 impl Checker<'_> {
     /// Each task has one end, and the counters match.
     pub(super) fn check_ends(&mut self) {
-        let (mut succeeded, mut failed, mut may_have_failed) = (0, 0, 0);
+        let (mut succeeded, mut unsuccessful, mut may_be_more) = (0, 0, 0);
         for (key, task) in &self.history.tasks {
             let kind = kind_of(key);
             if let Some(archived) = self.rest.archived.get(key) {
                 self.figures.archived += 1;
-                failed += archived.attempts;
+                unsuccessful += archived.attempts;
                 if kind == Kind::Moved && task.has_run() {
                     // Its move was interrupted before the last step: it ran in the other queue.
                     succeeded += 1;
-                    failed += task.last_attempt() - 1;
+                    unsuccessful += task.last_attempt() - 1;
                 }
                 self.check_archived(key, task, archived);
                 continue;
@@ -31,11 +31,11 @@ impl Checker<'_> {
                 && !task.has_run()
             {
                 self.figures.deleted += 1;
-                may_have_failed += task.last_attempt();
+                may_be_more += task.last_attempt();
             } else if task.has_run() {
                 self.figures.completed += 1;
                 succeeded += 1;
-                failed += task.last_attempt() - 1;
+                unsuccessful += task.last_attempt() - 1;
             } else if kind == Kind::News && !key.contains('/') {
                 self.check_news(key, task);
             } else if kind != Kind::Member
@@ -44,7 +44,7 @@ impl Checker<'_> {
                 self.broken(Promise::Lost, format!("{key}: {task:?}"));
             }
         }
-        let found = (self.rest.succeeded, self.rest.failed);
+        let found = (self.rest.succeeded, self.rest.unsuccessful);
         if found.0 != succeeded {
             let what = format!(
                 "{} succeeded, but {succeeded} according to the journals",
@@ -52,11 +52,11 @@ impl Checker<'_> {
             );
             self.broken(Promise::Counters, what);
         }
-        if !(failed..=failed + may_have_failed).contains(&found.1) {
+        if !(unsuccessful..=unsuccessful + may_be_more).contains(&found.1) {
             let what = format!(
-                "{} failed, but {failed} to {} according to the journals",
+                "{} failed or were lost, but {unsuccessful} to {} according to the journals",
                 found.1,
-                failed + may_have_failed
+                unsuccessful + may_be_more
             );
             self.broken(Promise::Counters, what);
         }

@@ -40,10 +40,10 @@ fn write(dir: &Path, name: &str, lines: &str) {
     std::fs::write(dir.join(format!("{name}.journal")), text).expect("a journal");
 }
 
-fn counted(succeeded: u64, failed: u64) -> Rest {
+fn counted(succeeded: u64, unsuccessful: u64) -> Rest {
     Rest {
         succeeded,
-        failed,
+        unsuccessful,
         ..Rest::default()
     }
 }

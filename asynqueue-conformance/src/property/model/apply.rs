@@ -103,10 +103,11 @@ impl Model {
 
     fn queue(&self, index: usize) -> QueueState {
         let name = Name::from(QUEUES[index]);
-        let (succeeded, failed) = self.attempts[index];
+        let (succeeded, failed, lost) = self.attempts[index];
         let mut stats = QueueStats::default();
         stats.succeeded = succeeded;
         stats.failed = failed;
+        stats.lost = lost;
         stats.latency = self.latency(&name);
         stats.paused = self.paused[index];
         stats.archive = self.archives[index];

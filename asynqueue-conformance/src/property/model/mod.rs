@@ -27,8 +27,8 @@ use super::QUEUES;
 pub(crate) struct Model {
     pub(crate) now: Timestamp,
     paused: [bool; QUEUES.len()],
-    /// How many attempts of each queue succeeded and failed.
-    attempts: [(u64, u64); QUEUES.len()],
+    /// How many attempts of each queue succeeded, failed and were lost.
+    attempts: [(u64, u64, u64); QUEUES.len()],
     /// What the limits of each queue's archive have deleted.
     archives: [ArchiveStats; QUEUES.len()],
     /// Whether each queue has had a task.
@@ -52,7 +52,7 @@ impl Model {
         Self {
             now,
             paused: [false; QUEUES.len()],
-            attempts: [(0, 0); QUEUES.len()],
+            attempts: [(0, 0, 0); QUEUES.len()],
             archives: [ArchiveStats::default(); QUEUES.len()],
             used: [false; QUEUES.len()],
             tasks: Vec::new(),
@@ -219,9 +219,10 @@ impl Model {
             return Settled::Stale;
         }
         self.tasks[place].envelope = Arc::clone(envelope);
-        let (succeeded, failed) = &mut self.attempts[queue_index(&envelope.queue)];
+        let (succeeded, failed, lost) = &mut self.attempts[queue_index(&envelope.queue)];
         match outcome {
             Outcome::Complete { .. } => *succeeded += 1,
+            Outcome::Retry { .. } | Outcome::Archive if *only_if_expired => *lost += 1,
             Outcome::Retry { .. } | Outcome::Archive => *failed += 1,
             Outcome::Snooze { .. } | Outcome::Release | Outcome::Drop => {}
         }

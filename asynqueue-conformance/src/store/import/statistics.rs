@@ -1,6 +1,6 @@
 //! Statistics of another store are added to those of this one, once.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use asynqueue_core::{
     broker::{ArchiveStats, HourStats, Store, Totals},
@@ -24,7 +24,8 @@ pub async fn importing_counts_no_attempt(harness: &dyn StoreHarness) {
     )
     .await;
     let stats = stats(&store).await;
-    assert_eq!((stats.succeeded, stats.failed, stats.total()), (0, 0, 5));
+    assert_eq!((stats.succeeded, stats.failed, stats.lost), (0, 0, 0));
+    assert_eq!(stats.total(), 5);
     assert_eq!(stats.archive, ArchiveStats::default());
     assert_eq!(hours(&store).await, []);
 }
@@ -33,13 +34,19 @@ fn totals(hour: Timestamp) -> Totals {
     changed(Totals::default(), |totals| {
         totals.succeeded = 10;
         totals.failed = 4;
+        totals.lost = 6;
         totals.archive = changed(ArchiveStats::default(), |archive| {
             archive.max = Some(1_000);
             archive.trimmed_by_count = 3;
             archive.trimmed_by_age = 2;
             archive.last_trimmed = Some(hour);
         });
-        totals.hours = vec![HourStats::new(hour, 10, 4)];
+        let before = hour - Duration::from_millis(HourStats::MILLIS);
+        totals.hours = vec![
+            // In this hour, all attempts were lost.
+            HourStats::new(before, 0, 0).with_lost(5),
+            HourStats::new(hour, 10, 4).with_lost(1),
+        ];
     })
 }
 
@@ -59,15 +66,19 @@ pub async fn statistics_are_added_once(harness: &dyn StoreHarness) {
     assert!(!add("one").await);
     assert_eq!(store.queues().await.unwrap(), [QUEUE]);
     let once = stats(&store).await;
-    assert_eq!((once.succeeded, once.failed), (10, 4));
+    assert_eq!((once.succeeded, once.failed, once.lost), (10, 4, 6));
     assert_eq!(once.archive, totals.archive);
     assert_eq!(hours(&store).await, totals.hours);
     assert!(add("two").await);
     assert!(!add("one").await);
     let twice = stats(&store).await;
-    assert_eq!((twice.succeeded, twice.failed), (20, 8));
+    assert_eq!((twice.succeeded, twice.failed, twice.lost), (20, 8, 12));
     assert_eq!(twice.archive.trimmed(), 10);
-    assert_eq!(hours(&store).await, [HourStats::new(hour, 20, 8)]);
+    let mut sums = totals.hours.clone();
+    for (sum, added) in sums.iter_mut().zip(&totals.hours) {
+        sum.add(added);
+    }
+    assert_eq!(hours(&store).await, sums);
 }
 
 /// An id is also remembered with statistics that add nothing.

@@ -33,12 +33,16 @@ pub(super) struct Queue {
     latency_ms: u64,
     /// Total number of attempts that succeeded.
     succeeded: u64,
-    /// Total number of attempts that failed.
+    /// Total number of attempts that failed. Lost attempts are not among them.
     failed: u64,
+    /// Total number of attempts that were lost with their server.
+    lost: u64,
     /// Number of attempts that succeeded since midnight UTC.
     succeeded_today: u64,
     /// Number of attempts that failed since midnight UTC.
     failed_today: u64,
+    /// Number of attempts that were lost with their server since midnight UTC.
+    lost_today: u64,
     /// Total number of archived tasks that were deleted because there were more than `archived_max`.
     trimmed_by_count: u64,
     /// Total number of archived tasks that were deleted because they exceeded the age limit.
@@ -64,8 +68,10 @@ impl From<&QueueInfo> for Queue {
             latency_ms: millis(info.stats.latency),
             succeeded: info.stats.succeeded,
             failed: info.stats.failed,
+            lost: info.stats.lost,
             succeeded_today: info.today.succeeded,
             failed_today: info.today.failed,
+            lost_today: info.today.lost,
             trimmed_by_count: info.stats.archive.trimmed_by_count,
             trimmed_by_age: info.stats.archive.trimmed_by_age,
             last_trimmed: info.stats.archive.last_trimmed.map(time),
@@ -84,6 +90,8 @@ pub(super) struct Hour {
     start: String,
     succeeded: u64,
     failed: u64,
+    /// Attempts that were lost with their server.
+    lost: u64,
 }
 
 /// A group of tasks that wait to be aggregated into one task.
@@ -227,6 +235,7 @@ pub(super) async fn queue_history(
         start: time(hour.start),
         succeeded: hour.succeeded,
         failed: hour.failed,
+        lost: hour.lost,
     };
     Ok(Json(history.into_iter().map(hour).collect()))
 }

@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use super::{failures::RecentFailures, pause};
 use crate::web::{
     attention::{Concern, Figures, concerns},
-    figures::{TOTALS, total},
+    figures::{TOTALS, lost, total},
     show,
     version::{
         version_of_attention, version_of_groups, version_of_minute, version_of_queues,
@@ -239,6 +239,7 @@ fn figures(queue: &QueueInfo) -> (String, Value) {
     figures.insert("latency".into(), show::wait(queue.stats.latency).into());
     figures.insert("succeeded".into(), succeeded.into());
     figures.insert("failed".into(), show::number(queue.today.failed).into());
+    figures.insert("lost".into(), lost(queue.today.lost).into());
     (queue.name.to_string(), figures.into())
 }
 
@@ -252,9 +253,11 @@ fn common(queues: &[QueueInfo], servers: &[ServerInfo], now: Timestamp) -> Value
         ("slots", fleet.slots as u64),
     ];
     let totals = of_queues.into_iter().chain(of_servers);
-    let totals: Map<_, _> = totals
+    let mut totals: Map<_, _> = totals
         .map(|(key, total)| (key.to_owned(), show::number(total).into()))
         .collect();
+    let lost_today = total(|queue| queue.today.lost, queues);
+    totals.insert("lost".into(), lost(lost_today).into());
     json!({
         "totals": totals,
         "versions": {

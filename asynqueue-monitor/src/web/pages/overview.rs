@@ -13,7 +13,7 @@ use super::{
 };
 use crate::web::{
     attention::Place,
-    figures::{COLUMNS, STATES, TOTALS, total},
+    figures::{COLUMNS, STATES, TOTALS, lost, total},
     links::encoded,
     live::{Fleet, Snapshot},
     request::{Failed, View},
@@ -81,7 +81,10 @@ fn totals(view: &View, snapshot: &Snapshot) -> Markup {
             div { dt { "Servers" } dd data-total="servers" { (number(fleet.servers)) } }
             div { dt { "Running" } dd { span data-total="busy" { (number(fleet.busy)) } " of " span data-total="slots" { (number(fleet.slots)) } } }
             @for (title, key, figure) in TOTALS {
-                div { dt { (title) } dd data-total=(key) { (show::number(total(figure, &snapshot.queues))) } }
+                div { dt { (title) } dd {
+                    span data-total=(key) { (show::number(total(figure, &snapshot.queues))) }
+                    @if key == "failed" { span data-total="lost" { (lost(total(|queue| queue.today.lost, &snapshot.queues))) } }
+                } }
             }
         }
     }
@@ -147,7 +150,7 @@ fn row(view: &View, queue: &QueueInfo) -> Markup {
             }
             td.number data-figure="latency" { (show::wait(queue.stats.latency)) }
             td.number data-figure="succeeded" { (show::number(queue.today.succeeded)) }
-            td.number data-figure="failed" { (show::number(queue.today.failed)) }
+            td.number { span data-figure="failed" { (show::number(queue.today.failed)) } span data-figure="lost" { (lost(queue.today.lost)) } }
             td.number { @if let Some(bytes) = queue.memory { (show::bytes(bytes)) } }
         }
     }

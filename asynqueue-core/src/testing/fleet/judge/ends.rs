@@ -52,12 +52,14 @@ impl Judge {
             broken.extend(held.map(|held| Broken::new(Promise::NothingLeft, held)));
         }
         for (queue, stats) in &remains.stats {
-            let (succeeded, failed) = self.counts.get(queue).copied().unwrap_or_default();
-            if (stats.succeeded, stats.failed) != (succeeded, failed) {
-                let what = format!(
-                    "queue {queue} counts {} successes and {} failures: expected {succeeded} and {failed}",
-                    stats.succeeded, stats.failed
-                );
+            let expected = self.counts.get(queue).copied().unwrap_or_default();
+            let found = Counts {
+                succeeded: stats.succeeded,
+                failed: stats.failed,
+                lost: stats.lost,
+            };
+            if found != expected {
+                let what = format!("queue {queue} counts {found:?}: expected {expected:?}");
                 broken.push(Broken::new(Promise::Counted, what));
             }
         }

@@ -121,10 +121,11 @@ impl Judge {
     }
 
     fn count(&mut self, ending: &Ending) {
-        let (succeeded, failed) = self.counts.entry(ending.task.queue.clone()).or_default();
+        let counts = self.counts.entry(ending.task.queue.clone()).or_default();
         match ending.outcome {
-            Outcome::Complete { .. } => *succeeded += 1,
-            Outcome::Retry { .. } | Outcome::Archive => *failed += 1,
+            Outcome::Complete { .. } => counts.succeeded += 1,
+            Outcome::Retry { .. } | Outcome::Archive if ending.is_reclaim => counts.lost += 1,
+            Outcome::Retry { .. } | Outcome::Archive => counts.failed += 1,
             Outcome::Snooze { .. } | Outcome::Release | Outcome::Drop => {}
         }
     }

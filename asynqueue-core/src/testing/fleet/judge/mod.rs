@@ -51,6 +51,15 @@ pub(super) fn judge(remains: &Remains, fleet: &Fleet) -> Vec<Broken> {
     judge.broken
 }
 
+/// How many attempts of a queue have ended, and how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counts {
+    succeeded: u64,
+    failed: u64,
+    /// Lost with their server.
+    lost: u64,
+}
+
 struct Judge {
     troubles: Troubles,
     stories: BTreeMap<TaskRef, Story>,
@@ -64,8 +73,7 @@ struct Judge {
     paused: BTreeSet<Name>,
     /// When queues were last resumed.
     resumed: BTreeMap<Name, Duration>,
-    /// How many attempts succeeded and failed in each queue.
-    counts: BTreeMap<Name, (u64, u64)>,
+    counts: BTreeMap<Name, Counts>,
     bounds: Bounds,
     broken: Vec<Broken>,
 }

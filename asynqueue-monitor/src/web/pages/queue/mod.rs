@@ -16,6 +16,7 @@ use self::list::list;
 pub(super) use self::list::offered;
 use super::{button, charts::of_day, no_default, reason, why};
 use crate::web::{
+    figures::lost,
     links::encoded,
     reading::queue::{Contents, Order, Part},
     request::{Failed, View, state_of},
@@ -88,7 +89,8 @@ pub(crate) async fn show(
 
 /// Whether all figures are those of a queue that does not exist.
 fn is_blank(info: &QueueInfo) -> bool {
-    info.stats.total() == 0 && info.stats.succeeded == 0 && info.stats.failed == 0
+    let stats = &info.stats;
+    stats.total() == 0 && stats.succeeded == 0 && stats.failed == 0 && stats.lost == 0
 }
 
 fn figures(view: &View, info: &QueueInfo) -> Markup {
@@ -96,7 +98,7 @@ fn figures(view: &View, info: &QueueInfo) -> Markup {
         div.bar data-queue=(info.name) {
             span { "Latency " b data-figure="latency" { (show::wait(info.stats.latency)) } }
             span { "Today (UTC) " b data-figure="succeeded" { (show::number(info.today.succeeded)) } " succeeded, "
-                b data-figure="failed" { (show::number(info.today.failed)) } " failed" }
+                b data-figure="failed" { (show::number(info.today.failed)) } " failed" span data-figure="lost" { (lost(info.today.lost)) } }
             @if let Some(bytes) = info.memory { span { (show::bytes(bytes)) } }
             @if let Some(place) = &info.place { span { (place) } }
             @if info.stats.repaired > 0 { span { (show::number(info.stats.repaired)) " repairs after data loss in the store" } }
