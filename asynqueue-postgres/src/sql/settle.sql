@@ -1,7 +1,7 @@
 -- Records the outcomes of leases. `kinds`: 1 completed and deleted, 2 completed and kept for `waits`, 3 retried after
 -- `waits`, 4 waits for `waits`, 5 pending behind the others, 6 pending before the others, 7 archived, 8 deleted.
--- `failed`: the attempt counts as a failure, or as lost if it ends by `if_expired`. A task with a key in `keys` takes this lock again, for `ttls`. A task that
--- is kept may have `changes`, or a new envelope.
+-- `failed`: the attempt counts as a failure, or as lost if it ends by `if_expired`. A task with a key in `keys` takes
+-- this lock again, for `ttls`. A task that is kept may have `changes`, or a new envelope.
 --
 -- Returns what is unusual of an outcome: 0 the lease is not current, 2 a cancellation was requested, with its reason, and
 -- nothing was changed unless `is_cancelled`, 3 it was completed in a transaction of the handler. 1: it was recorded, and

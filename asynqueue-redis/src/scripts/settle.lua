@@ -1,9 +1,9 @@
 -- Records outcomes.
 -- There are `simple` tasks that simply complete and are removed, and others, each with an outcome: complete, drop,
 -- archive, cancelled (archived on request), retry, snooze, release. `marks` are 'x' if it counts only once expired, and
--- 'f' if the attempt failed; one with both was lost. `envelope` is '' for no change. `millis` is how long the task is kept, or waits. `lock` is
--- '-' and a key to release it, or the time to live, ':' and a key to take it again if it is free. `result` is 'r' and
--- the result ('' none).
+-- 'f' if the attempt failed; one with both was lost. `envelope` is '' for no change. `millis` is how long the task is
+-- kept, or waits. `lock` is '-' and a key to release it, or the time to live, ':' and a key to take it again if it is
+-- free. `result` is 'r' and the result ('' none).
 -- Returns the tasks that are not recorded, one per line: the index and 'stale', or 'cancel' if it is to be cancelled.
 local now = clock(not_after)
 local before = seen(lanes, lane, number)
