@@ -1,16 +1,19 @@
 //! Changes of single tasks on request.
 
+use std::slice;
+
 use async_trait::async_trait;
 use asynqueue_core::{
     broker::{BrokerError, Change as Wanted, Edit, Edited, Finished, Move, Signal, kit::Announced},
     codec::CodecName,
     task::{Envelope, Name, TaskId, TaskRef, TaskState},
 };
+use futures_util::future::try_join;
 
 use super::{
     PostgresBroker,
     enqueue::holds,
-    lease::queues_of,
+    lease::{place_of, queues_of},
     row::{Whole, whole},
 };
 use crate::{
@@ -50,10 +53,15 @@ impl Make<Vec<Edited>> for Edits<'_> {
     async fn make(&mut self, change: &mut Change<'_>) -> Result<Vec<Edited>, Fault> {
         let tasks: Vec<_> = self.0.iter().map(Edit::task_ref).collect();
         change.hold(&tasks).await?;
+        let mut found = change.wholes(&tasks).await?;
         let mut results = Vec::with_capacity(self.0.len());
-        // One after the other, because two edits may change the same task.
-        for (edit, task) in self.0.iter().zip(&tasks) {
-            results.push(change.edit(edit, task).await?);
+        for (place, (edit, task)) in self.0.iter().zip(&tasks).enumerate() {
+            // An earlier edit may have changed the same task.
+            let found = match tasks[..place].contains(task) {
+                true => change.whole(task).await?,
+                false => found[place].take(),
+            };
+            results.push(change.edit(edit, task, found).await?);
         }
         Ok(results)
     }
@@ -72,13 +80,30 @@ impl Change<'_> {
 
     /// A task with everything that is stored about it.
     pub(super) async fn whole(&self, task: &TaskRef) -> Result<Option<Whole>, Fault> {
-        let values = [texts([&task.queue]), ints([1]), blobs([id_bytes(&task.id)])];
-        let rows = self.run(Call::new(LOOK, values)).await?;
-        Ok(rows.first().map(Whole::of).transpose()?)
+        let found = self.wholes(slice::from_ref(task)).await?;
+        Ok(found.into_iter().next().flatten())
     }
 
-    async fn edit(&mut self, edit: &Edit, task: &TaskRef) -> Result<Edited, Fault> {
-        let found = self.whole(task).await?;
+    /// Tasks with everything that is stored about them, in the same order.
+    pub(super) async fn wholes(&self, tasks: &[TaskRef]) -> Result<Vec<Option<Whole>>, Fault> {
+        let (names, of) = queues_of(tasks.iter().map(|task| &task.queue));
+        let ids = tasks.iter().map(|task| id_bytes(&task.id));
+        let call = Call::new(LOOK, [texts(names), ints(of), blobs(ids)]);
+        let mut found: Vec<_> = tasks.iter().map(|_| None).collect();
+        for row in self.run(call).await? {
+            if let Some(one) = found.get_mut(place_of(&row)?) {
+                *one = Some(Whole::of(&row)?);
+            }
+        }
+        Ok(found)
+    }
+
+    async fn edit(
+        &mut self,
+        edit: &Edit,
+        task: &TaskRef,
+        found: Option<Whole>,
+    ) -> Result<Edited, Fault> {
         let Some(found) = found.filter(|found| found.version() == edit.seen.version) else {
             return Ok(Edited::Changed);
         };
@@ -93,8 +118,7 @@ impl Change<'_> {
             }
             (Wanted::Cancel { .. }, _) | (_, TaskState::Active) => Ok(Edited::Refused),
             (Wanted::Delete, _) => {
-                self.unlist(&found).await?;
-                self.forget(&found, task).await?;
+                self.remove(&found, task).await?;
                 Ok(Edited::Done)
             }
             (Wanted::Put { .. }, TaskState::Completed) => Ok(Edited::Refused),
@@ -105,11 +129,20 @@ impl Change<'_> {
                 if leaves_archive && !self.lock_again(&found, envelope).await? {
                     return Ok(Edited::Locked);
                 }
-                if let Some(new) = edit.new_envelope() {
-                    self.replace(&found, new).await?;
-                }
+                let replace = async {
+                    match edit.new_envelope() {
+                        Some(new) => self.replace(&found, new).await,
+                        None => Ok(()),
+                    }
+                };
+                let unlist = async {
+                    match to {
+                        Some(_) => self.unlist(&found).await,
+                        None => Ok(()),
+                    }
+                };
+                try_join(replace, unlist).await?;
                 if let Some(to) = to {
-                    self.unlist(&found).await?;
                     self.move_to(&found, envelope, *to).await?;
                 }
                 Ok(Edited::Done)
@@ -125,11 +158,11 @@ impl Change<'_> {
         Ok(())
     }
 
-    /// Deletes a task that is in no list.
-    pub(super) async fn forget(&mut self, found: &Whole, task: &TaskRef) -> Result<(), Fault> {
-        let rows = self
-            .run(Call::new("select asynqueue.forget($1)", [long(found.turn)]))
-            .await?;
+    /// Deletes a task that is not active.
+    pub(super) async fn remove(&mut self, found: &Whole, task: &TaskRef) -> Result<(), Fault> {
+        let forget = Call::new("select asynqueue.forget($1)", [long(found.turn)]);
+        // The second is sent without waiting for the first.
+        let ((), rows) = try_join(self.unlist(found), self.run(forget)).await?;
         if rows.first().is_some_and(|row| row.get(0)) {
             let (task, end) = (task.clone(), Finished::Gone);
             self.events.push(Event::Now(Announced::Ended { task, end }));

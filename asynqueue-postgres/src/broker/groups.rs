@@ -7,7 +7,7 @@ use asynqueue_core::{
     broker::{
         Aggregation, BrokerError, Conflict, DueGroups, Group, GroupInfo, NewTask, Part, SetApart,
     },
-    task::{Envelope, Name},
+    task::{Envelope, Name, TaskRef},
 };
 use tokio_postgres::Row;
 
@@ -233,11 +233,10 @@ impl Make<Result<bool, Conflict>> for Aggregate {
         if let Err(conflict) = change.enqueue(task.clone()).await? {
             return Ok(Err(conflict));
         }
-        for member in &group.members {
-            let member = task_in(&group.queue, &member.id);
-            if let Some(found) = change.whole(&member).await? {
-                change.unlist(&found).await?;
-                change.forget(&found, &member).await?;
+        let members = members_of(group);
+        for (found, member) in change.wholes(&members).await?.iter().zip(&members) {
+            if let Some(found) = found {
+                change.remove(found, member).await?;
             }
         }
         Ok(Ok(true))
@@ -269,9 +268,9 @@ impl Make<usize> for Apart {
         };
         let waiting = change.waiting_in(from, &group.members).await?;
         let mut moved = 0;
-        for (seen, new) in group.members.iter().zip(&self.0.members) {
-            let member = task_in(&group.queue, &seen.id);
-            let found = change.whole(&member).await?;
+        let found = change.wholes(&members_of(group)).await?;
+        let members = group.members.iter().zip(&self.0.members);
+        for (found, (seen, new)) in found.into_iter().zip(members) {
             let is_in = waiting.contains(&id_bytes(&seen.id));
             let Some(found) = found.filter(|_| is_in) else {
                 continue;
@@ -291,6 +290,13 @@ impl Make<usize> for Apart {
         change.refresh_group(to).await?;
         Ok(usize::try_from(moved).unwrap_or_default())
     }
+}
+
+fn members_of(group: &Group) -> Vec<TaskRef> {
+    let members = group.members.iter();
+    members
+        .map(|member| task_in(&group.queue, &member.id))
+        .collect()
 }
 
 /// Whether a member has not changed since it was read.
