@@ -15,7 +15,8 @@
 
 use super::parts::{
     LONGEST_NAME, bracketed_address, closing, collapsed, ends_location, is_hex_id, is_name,
-    is_unspaced, location, shortened, source_file, up_to, without_uuid, word_length,
+    is_unspaced, location, shortened, source_file, terminal_sequence, up_to, without_uuid,
+    word_length,
 };
 use crate::task::Failure;
 
@@ -138,6 +139,11 @@ impl<'a> Scan<'a> {
         let Some(first) = self.rest.chars().next() else {
             return;
         };
+        if let Some(length) = terminal_sequence(self.rest) {
+            self.skip(length);
+            self.before = None;
+            return;
+        }
         if first.is_whitespace() || first.is_control() {
             if !self.out.is_empty() && !self.out.ends_with(' ') {
                 self.out.push(' ');

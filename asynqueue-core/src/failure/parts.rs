@@ -35,6 +35,15 @@ pub(super) const fn is_unspaced(char: char) -> bool {
         | '\u{20000}'..='\u{3ffff}')
 }
 
+/// The length of a sequence that sets a colour of a terminal, if the text starts with one.
+pub(super) fn terminal_sequence(text: &str) -> Option<usize> {
+    const START: &str = "\u{1b}[";
+    let parameters = text.strip_prefix(START)?;
+    let end = parameters.find(|char: char| !matches!(char, '0'..='?'))?;
+    let last = parameters[end..].chars().next()?;
+    last.is_ascii_alphabetic().then_some(START.len() + end + 1)
+}
+
 /// How far it is to the end of a quotation. An apostrophe inside of a word does not end it.
 pub(super) fn closing(text: &str, close: char) -> Option<usize> {
     let mut is_escaped = false;

@@ -174,6 +174,10 @@ fn the_normalized_form_can_be_read() {
         ),
         ("注文123が失敗しました", "注文#が失敗しました"),
         (
+            "\u{1b}[1;31merror\u{1b}[0m: no route to \u{1b}[33m10.0.0.7\u{1b}[0m",
+            "error: no route to #",
+        ),
+        (
             r#"{"error":{"message":"user 'ada' is 12"}}"#,
             r#"{"error":{"message":"user "…" is #"}}"#,
         ),

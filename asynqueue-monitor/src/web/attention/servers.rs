@@ -2,7 +2,7 @@
 
 use asynqueue_core::{broker::ServerInfo, task::Timestamp};
 
-use super::{Concern, Figures, Place, SPAN};
+use super::{Concern, Figures, Place, SPAN, tasks};
 use crate::web::show;
 
 /// A handler that blocks its thread weighs as many tasks, because its slot runs none.
@@ -65,12 +65,18 @@ fn of_lost(about: &str, lost: &[&ServerInfo], now: Timestamp) -> Concern {
 
 fn lost_text(servers: &[&ServerInfo], now: Timestamp) -> String {
     const NAMED: usize = 5;
+    let running: usize = servers.iter().map(|server| server.busy).sum();
+    let rest = match running {
+        0 => "No tasks were running there.".to_owned(),
+        1 => "The task that was running there waits until its lease expires, and for another server of its queue.".to_owned(),
+        _ => format!(
+            "The {} that were running there wait until their leases expire, and for other servers of their queues.",
+            tasks(running as u64)
+        ),
+    };
     if let [server] = servers {
-        return format!(
-            "{} was lost {}. Other servers of its queues reclaim its tasks when the leases expire.",
-            server.name,
-            show::distance(server.seen, now)
-        );
+        let seen = show::distance(server.seen, now);
+        return format!("{} was lost {seen}. {rest}", server.name);
     }
     let named = |server: &&ServerInfo| {
         let seen = show::distance(server.seen, now);
@@ -82,7 +88,7 @@ fn lost_text(servers: &[&ServerInfo], now: Timestamp) -> String {
         others => format!(" and {} others", show::number(others as u64)),
     };
     format!(
-        "Servers lost in the last 15 minutes: {}{others}. Other servers of their queues reclaim their tasks when the leases expire.",
+        "Servers lost in the last 15 minutes: {}{others}. {rest}",
         named.join(", ")
     )
 }

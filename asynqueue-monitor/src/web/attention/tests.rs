@@ -359,9 +359,15 @@ fn a_lost_server_does_not_count_as_running_and_is_forgotten_after_the_span() {
     assert_eq!(
         system.texts(),
         [
-            "gone was lost 2m ago. Other servers of its queues reclaim its tasks when the leases expire.",
+            "gone was lost 2m ago. No tasks were running there.",
             "Tasks are pending, but no server is running.",
         ]
+    );
+    system.servers[0].busy = 3;
+    assert_eq!(
+        system.texts()[0],
+        "gone was lost 2m ago. The 3 tasks that were running there wait until their leases expire, and for other servers of \
+         their queues.",
     );
     // Otherwise a notification would report that the first has cleared when the second is lost.
     system.servers.push(server("other", 60, &["mail"]));
