@@ -47,6 +47,26 @@ async fn json_of(site: &Site, path: &str) -> Value {
 }
 
 #[tokio::test]
+async fn events_are_filtered_by_name_in_each_order_and_span() {
+    let site = Site::new().await;
+    let page = site.page("/events?span=6h&sort=slow&name=mail%3A").await;
+    assert!(page.contains("email:send</a>"), "{page}");
+    for link in [
+        "span=15m&amp;sort=slow&amp;name=mail%3A",
+        "span=6h&amp;sort=failed&amp;name=mail%3A",
+    ] {
+        assert!(page.contains(link), "{link}: {page}");
+    }
+    assert!(page.contains(r#"name="name" value="mail:""#), "{page}");
+    let none = site.page("/events?name=nothing").await;
+    assert!(!none.contains("email:send</a>"), "{none}");
+    assert!(none.contains("<code>nothing</code> in its name"), "{none}");
+    // A few events need no filter.
+    let all = site.page("/events").await;
+    assert!(!all.contains("Part of the event name"), "{all}");
+}
+
+#[tokio::test]
 async fn the_api_has_the_same_figures() {
     let site = Site::new().await;
     let events = json_of(&site, "/api/events?span=24h").await;

@@ -433,6 +433,21 @@ async fn a_lost_server_needs_attention_and_does_not_count_as_running() {
     assert!(servers.contains(">lost<"), "{servers}");
 }
 
+/// Otherwise the tasks of the next server would be far below.
+#[tokio::test]
+async fn long_lists_of_a_server_are_folded() {
+    let site = Site::new().await;
+    let mut server = ServerInfo::new("worker-7", site.broker.now());
+    server.queues = (0..30).map(|n| (format!("q{n}").into(), 1)).collect();
+    server.events = (0..2_000).map(|n| format!("e{n}").into()).collect();
+    let beat = site.broker.beat(server, Duration::from_secs(3600)).await;
+    beat.expect("stored");
+    let page = site.page("/servers").await;
+    let folded = "<details><summary>2\u{202f}000 events</summary>e0, e1, ";
+    assert!(page.contains(folded), "{page}");
+    assert_eq!(page.matches("<details>").count(), 1, "{page}");
+}
+
 /// Of the many frames of a panic, a reader needs those of the program.
 #[tokio::test]
 async fn a_backtrace_starts_with_the_frames_of_the_program() {

@@ -28,6 +28,9 @@ pub(crate) struct Params {
     span: String,
     #[serde(default)]
     sort: String,
+    /// Shows only events whose name contains this.
+    #[serde(default)]
+    name: String,
     event: Option<String>,
 }
 
@@ -40,6 +43,9 @@ const SORTS: [(&str, &str); 5] = [
     ("name", "name"),
 ];
 
+/// With more events than this, they can be filtered by name.
+const FEW: usize = 10;
+
 /// The maximum number of rows in the table.
 const ROWS: usize = 500;
 
@@ -47,7 +53,7 @@ pub(crate) async fn show(view: View, Query(params): Query<Params>) -> Result<Mar
     let span = chosen(&params.span)?;
     match &params.event {
         Some(event) => one(&view, span, event).await,
-        None => all(&view, span, &params.sort).await,
+        None => all(&view, span, &params).await,
     }
 }
 
@@ -74,22 +80,31 @@ pub(super) fn spans(view: &View, page: &str, span: Span, rest: &str) -> Markup {
     }
 }
 
-async fn all(view: &View, span: Span, sort: &str) -> Result<Markup, Failed> {
+async fn all(view: &View, span: Span, params: &Params) -> Result<Markup, Failed> {
+    let sort = &*params.sort;
     let Some((sort, _)) = SORTS.into_iter().find(|(name, _)| *name == sort) else {
         let names = SORTS.map(|(name, _)| name).join("`, `");
         return Err(Failed::BadRequest(format!(
             "unknown order `{sort}`: use one of `{names}`"
         )));
     };
-    let stats = view.inspector.event_stats(None, span).await?;
+    let mut stats = view.inspector.event_stats(None, span).await?;
+    let is_filtered = stats.len() > FEW || !params.name.is_empty();
+    stats.retain(|event, _| event.contains(&params.name));
     let events = sorted(&stats, sort);
-    let rest = match sort {
+    let name = match &*params.name {
         "" => String::new(),
-        sort => format!("&sort={sort}"),
+        name => format!("&name={}", encoded(name)),
+    };
+    let rest = match sort {
+        "" => name.clone(),
+        sort => format!("&sort={sort}{name}"),
     };
     let content = html! {
         @if !view.inspector.capabilities().points {
             p.empty { "This store keeps no statistics by event." }
+        } @else if events.is_empty() && !params.name.is_empty() {
+            p.empty { "No event with attempts in the last " (title(span)) " has " code { (params.name) } " in its name." }
         } @else if events.is_empty() {
             p.empty { "No attempts in the last " (title(span)) ". Servers report their figures every 10 seconds." }
         } @else {
@@ -101,13 +116,26 @@ async fn all(view: &View, span: Span, sort: &str) -> Result<Markup, Failed> {
         (spans(view, "events", span, &rest))
         nav.sorts aria-label="Order" {
             "Sorted by "
-            @for (place, (name, title)) in SORTS.into_iter().enumerate() {
+            @for (place, (order, title)) in SORTS.into_iter().enumerate() {
                 @if place > 0 { " · " }
-                a href=(format!("{}?span={span}&sort={name}", view.links.page("events"))) aria-current=[(name == sort).then_some("true")] { (title) }
+                a href=(format!("{}?span={span}&sort={order}{name}", view.links.page("events"))) aria-current=[(order == sort).then_some("true")] { (title) }
             }
         }
+        @if is_filtered { (form(span, params)) }
         (each_minute(view, "events", content))
     }))
+}
+
+/// Chooses events by a part of their name.
+fn form(span: Span, params: &Params) -> Markup {
+    html! {
+        form.filter {
+            input type="hidden" name="span" value=(span);
+            @if !params.sort.is_empty() { input type="hidden" name="sort" value=(params.sort); }
+            input type="search" name="name" value=(params.name) placeholder="Part of the event name" aria-label="Filter by event name";
+            button { "Filter" }
+        }
+    }
 }
 
 fn sorted<'a>(

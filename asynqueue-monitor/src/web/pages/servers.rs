@@ -19,6 +19,9 @@ use crate::web::{
 const PAGE: usize = 50;
 const RUNNING: usize = 25;
 
+/// A server with more queues or events than this shows only their number at first.
+const UNFOLDED: usize = 30;
+
 /// The maximum number of events that a limit names.
 const EVENTS: usize = 5;
 
@@ -40,6 +43,14 @@ pub(crate) async fn show(view: View, Query(params): Query<Params>) -> Result<Mar
     } }))
 }
 
+/// A list that is folded if it is long.
+fn folded(names: usize, what: &str, list: Markup) -> Markup {
+    match names {
+        ..=UNFOLDED => list,
+        names => html! { details { summary { (show::number(names as u64)) " " (what) } (list) } },
+    }
+}
+
 fn section(view: &View, server: &ServerInfo, after: usize) -> Markup {
     let is_lost = server.is_lost(view.now);
     html! {
@@ -57,12 +68,16 @@ fn section(view: &View, server: &ServerInfo, after: usize) -> Markup {
                 dt { "Started" } dd { (view.time_of(server.started, !is_lost)) }
                 dt { "Last heartbeat" } dd { (view.time(server.seen)) }
                 dt { "Queues and weights" } dd {
-                    @for (queue, weight) in &server.queues {
-                        a href=(view.links.queue(queue)) { (queue) } " ×\u{a0}" (weight) " "
-                    }
+                    (folded(server.queues.len(), "queues", html! {
+                        @for (queue, weight) in &server.queues {
+                            a href=(view.links.queue(queue)) { (queue) } " ×\u{a0}" (weight) " "
+                        }
+                    }))
                     @if server.strict { "(strict priority)" }
                 }
-                dt { "Events" } dd { (server.events.iter().map(|event| event.as_str()).collect::<Vec<_>>().join(", ")) }
+                dt { "Events" } dd { (folded(server.events.len(), "events", html! {
+                    @for (place, event) in server.events.iter().enumerate() { @if place > 0 { ", " } (event) }
+                })) }
                 dt { "Running" } dd { (show::number(server.busy as u64)) " of " (show::number(server.concurrency as u64)) }
                 (limits(view, server))
                 dt { "Finished" } dd { (show::number(server.finished)) @if server.finished == 1 { " attempt" } @else { " attempts" } }
