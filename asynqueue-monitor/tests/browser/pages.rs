@@ -10,7 +10,7 @@ use super::{browser::Browser, system::System};
 async fn every_page_opens_without_browser_errors() {
     let (system, browser) = tokio::join!(System::start(), Browser::start());
     browser.open(&system.url("/")).await;
-    let places = browser.client.find_all(Locator::Css("nav a")).await;
+    let places = browser.client.find_all(Locator::Css("header nav a")).await;
     let places = places.expect("links").len();
     assert!(places >= 5, "{places}");
     for place in 1..=places {
