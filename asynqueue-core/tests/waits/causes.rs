@@ -41,7 +41,7 @@ async fn a_paused_queue_shows_by_whom_since_when_and_why() {
     paused.unwrap();
     stage.clock.advance(secs(750));
     stage.report(stage.server("web-1")).await;
-    let expected = "the queue was paused 12m30s ago by ada from 203.0.113.7: the encoder leaks";
+    let expected = "the queue was paused 12m 30s ago by ada from 203.0.113.7: the encoder leaks";
     assert_eq!(stage.causes().await, [expected]);
     assert_eq!(stage.causes_of("a").await, [expected]);
     inspector.resume(&[QUEUE.into()]).await.unwrap();
@@ -234,7 +234,7 @@ async fn a_task_that_is_not_due_shows_when_it_is() {
     stage.report(stage.server("web-1")).await;
     let later = When::After(Duration::from_secs(2 * 3600 + 90));
     stage.add(envelope("a"), later).await;
-    let expected = "it is not due yet: due in 2h1m";
+    let expected = "it is not due yet: due in 2h 1m";
     assert_eq!(stage.causes_of("a").await, [expected]);
     // It waits for a limit that no server reports.
     let mut placed = envelope("b");

@@ -133,7 +133,7 @@ async fn the_position_is_exact_at_both_ends_of_a_long_queue() {
         let shown = turn(&stage, id).await;
         assert_eq!((shown.ahead, shown.is_exact), (ahead, is_exact), "{id}");
     }
-    let expected = "at least 500 tasks are ahead of it; it starts in 6d22h at the earliest, if attempts end as in the last \
+    let expected = "at least 500 tasks are ahead of it; it starts in 6d 22h at the earliest, if attempts end as in the last \
                     20m (1 attempt)";
     assert_eq!(stage.causes_of("t555").await, [expected]);
 }
@@ -147,7 +147,7 @@ async fn a_failed_task_waits_for_its_retry_and_then_for_its_turn() {
     let retry = leased.remove(0).settle(Outcome::Retry { delay });
     Broker::settle(&stage.broker, &[retry]).await.unwrap();
     stage.report(stage.server("web-1")).await;
-    let expected = "its last attempt failed: the retry is due in 1m30s";
+    let expected = "its last attempt failed: the retry is due in 1m 30s";
     assert_eq!(stage.causes_of("a").await, [expected]);
     stage.clock.advance(secs(90));
     stage.report(stage.server("web-1")).await;

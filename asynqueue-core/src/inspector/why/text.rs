@@ -199,7 +199,7 @@ fn distance(time: Timestamp, now: Timestamp) -> String {
     }
 }
 
-/// A duration without units that are too small to matter: `1h12m`, `5s`.
+/// A duration without units that are too small to matter: `1h 12m`, `5s`.
 fn words(duration: Duration) -> String {
     let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let unit = match millis {
@@ -208,5 +208,12 @@ fn words(duration: Duration) -> String {
         3_600_000..86_400_000 => 60_000,
         _ => 3_600_000,
     };
-    format_millis(millis / unit * unit)
+    let mut text = format_millis(millis / unit * unit);
+    let starts = |bytes: &[u8]| bytes[0].is_ascii_alphabetic() && bytes[1].is_ascii_digit();
+    for place in (1..text.len()).rev() {
+        if starts(&text.as_bytes()[place - 1..=place]) {
+            text.insert(place, ' ');
+        }
+    }
+    text
 }
