@@ -1,6 +1,6 @@
 //! Failures, by cause.
 
-use std::{cmp::Reverse, time::Duration};
+use std::{cmp::Reverse, collections::HashMap, time::Duration};
 
 use asynqueue_core::{
     failure::{Cause, Ended, Failed},
@@ -8,7 +8,7 @@ use asynqueue_core::{
     task::{FailureKind, Name, TaskState, Timestamp},
 };
 
-use super::{Concern, Figures, Place, tasks};
+use super::{Concern, Figures, Key, Place, tasks};
 use crate::web::show;
 
 /// A cause without archived tasks is reported from this many failures on if they are [`MIN_SHARE`] of the attempts.
@@ -33,6 +33,11 @@ const EACH: usize = 5;
 
 pub(super) fn add(figures: &Figures<'_>, all: &mut Vec<Concern>) {
     let failures = figures.failures;
+    let queues = figures.queues.iter();
+    let left: HashMap<_, _> = queues
+        .map(|queue| (&queue.name, failed_tasks(queue)))
+        .collect();
+    let left = |queue: &Name| left.get(queue).copied().unwrap_or_default();
     let mut reported = Vec::new();
     for cause in &failures.causes {
         let ended = |queue: &Name| failures.queues.get(queue).map_or(0, |ended| ended.all());
@@ -41,15 +46,17 @@ pub(super) fn add(figures: &Figures<'_>, all: &mut Vec<Concern>) {
         // Lost attempts are reported by queue, unless their tasks were archived.
         let is_failure = cause.kind != FailureKind::LeaseExpired || failed.archived > 0;
         if is_failure && is_worth_reporting(failed, attempts) {
-            let weight = weight(failed, attempts).min(left(figures, cause).unwrap_or(u64::MAX));
+            let left = cause.queues.keys().map(left).sum();
+            let weight = weight_of(figures, failed, attempts, Some(cause.last), left);
             let concern = of_cause(figures, cause, failed, attempts);
             reported.push((cause, concern.weighing(failed.failed, weight)));
         }
     }
     reported.sort_by_key(|(_, concern)| Reverse(concern.weight));
+    let mut shared = by_queue(&failures.causes, &mut reported);
     for (queue, ended) in &failures.queues {
-        let others = split_others(queue, &mut reported);
-        all.extend(of_others(figures, queue, *ended, &reported, &others));
+        let shared = shared.remove(queue).unwrap_or_default();
+        all.extend(of_others(figures, queue, *ended, shared, left(queue)));
         if ended.lost > 0 {
             all.push(of_lost(queue, ended.lost));
         }
@@ -58,22 +65,57 @@ pub(super) fn add(figures: &Figures<'_>, all: &mut Vec<Concern>) {
     all.extend(concerns.filter(|concern| concern.weight > 0));
 }
 
-/// Takes the causes of only this queue from the list if there are too many: all but the gravest.
-fn split_others<'a>(
-    queue: &Name,
-    reported: &mut Vec<(&'a Cause, Concern)>,
-) -> Vec<(&'a Cause, Concern)> {
-    let is_of = |concern: &Concern| concern.queue.as_ref() == Some(queue);
-    let count = reported.iter().filter(|(_, one)| is_of(one)).count();
-    if count <= EACH + 1 {
-        return Vec::new();
+/// What the entry of a queue depends on, besides its attempts.
+#[derive(Default)]
+struct Shared {
+    /// When one of its causes failed last. `None` if no cause is known.
+    last: Option<Timestamp>,
+    /// The causes that only this queue has, and how many of them have an entry of their own.
+    own: usize,
+    listed: usize,
+    /// The failures of causes with an entry of their own.
+    explained: Failed,
+    /// The causes that share the entry of the queue.
+    covers: Vec<Key>,
+}
+
+/// The queues that failed. Takes the causes from the list that share the entry of their queue: of too many causes that
+/// only one queue has, all but the gravest.
+fn by_queue<'f>(
+    causes: &'f [Cause],
+    reported: &mut Vec<(&'f Cause, Concern)>,
+) -> HashMap<&'f Name, Shared> {
+    let mut queues: HashMap<&Name, Shared> = HashMap::new();
+    for cause in causes {
+        for queue in cause.queues.keys() {
+            let shared = queues.entry(queue).or_default();
+            shared.last = shared.last.max(Some(cause.last));
+        }
     }
-    let mut place = 0;
-    let mut is_other = |(_, concern): &mut (&Cause, Concern)| {
-        place += usize::from(is_of(concern));
-        is_of(concern) && place > EACH
-    };
-    reported.extract_if(.., &mut is_other).collect()
+    for queue in reported.iter().filter_map(|(_, one)| one.queue.as_ref()) {
+        if let Some(shared) = queues.get_mut(queue) {
+            shared.own += 1;
+        }
+    }
+    reported.retain(|(cause, concern)| {
+        let of_one = concern.queue.as_ref();
+        let shared = of_one.and_then(|queue| queues.get_mut(queue));
+        if let Some(shared) = shared.filter(|shared| shared.own > EACH + 1) {
+            if shared.listed == EACH {
+                shared.covers.push(concern.owned_key());
+                return false;
+            }
+            shared.listed += 1;
+        }
+        for (queue, failed) in &cause.queues {
+            if let Some(shared) = queues.get_mut(queue) {
+                shared.explained.failed += failed.failed;
+                shared.explained.archived += failed.archived;
+            }
+        }
+        true
+    });
+    queues
 }
 
 /// The failures of a queue that are not reported by cause: those of its lesser causes, and those that servers counted
@@ -82,33 +124,28 @@ fn of_others(
     figures: &Figures<'_>,
     queue: &Name,
     ended: Ended,
-    reported: &[(&Cause, Concern)],
-    others: &[(&Cause, Concern)],
+    shared: Shared,
+    left: u64,
 ) -> Option<Concern> {
-    let mut rest = Failed::new(ended.failed, ended.archived);
-    let explained = reported
-        .iter()
-        .filter_map(|(cause, _)| cause.queues.get(queue));
-    for failed in explained {
-        rest.failed = rest.failed.saturating_sub(failed.failed);
-        rest.archived = rest.archived.saturating_sub(failed.archived);
-    }
-    let weight = weight(rest, ended.all()).min(left_in(figures, queue).unwrap_or(u64::MAX));
-    if !is_worth_reporting(rest, ended.all()) || weight == 0 {
+    let rest = Failed::new(
+        ended.failed.saturating_sub(shared.explained.failed),
+        ended.archived.saturating_sub(shared.explained.archived),
+    );
+    if !is_worth_reporting(rest, ended.all()) {
         return None;
     }
+    let weight = weight_of(figures, rest, ended.all(), shared.last, left);
+    let other = match rest.failed < ended.failed {
+        true => "other ",
+        false => "",
+    };
     let text = format!(
-        "{} in the last 15 minutes, for many {}causes.",
-        share(rest, ended.all()),
-        if rest.failed < ended.failed {
-            "other "
-        } else {
-            ""
-        },
+        "{} in the last 15 minutes, for many {other}causes.",
+        share(rest, ended.all())
     );
     let mut concern = Concern::of_queue("failing_queue", queue, state_of(rest), text);
-    concern.covers = others.iter().map(|(_, other)| other.owned_key()).collect();
-    Some(concern.weighing(rest.failed, weight))
+    concern.covers = shared.covers;
+    (weight > 0).then(|| concern.weighing(rest.failed, weight))
 }
 
 /// The attempts of a queue that were lost with their workers.
@@ -126,33 +163,24 @@ fn of_lost(queue: &Name, lost: u64) -> Concern {
     concern.weighing(lost, lost / 4 + 1)
 }
 
-/// The most tasks that a cause which has stopped can have left behind: those in the archives and lists of retries of its
-/// queues, whatever their cause. `None` while it lasts.
+/// The weight of failures the last of which was at `last`. Once they have stopped, it is limited by the number of tasks
+/// that they can have left behind: those in the archives and lists of retries of their queues, whatever their cause.
 ///
 /// Otherwise a cause whose tasks have all been retried would hide the next one for the rest of the [`SPAN`].
 ///
 /// [`SPAN`]: super::SPAN
-fn left(figures: &Figures<'_>, cause: &Cause) -> Option<u64> {
-    let of_cause = |queue: &&QueueInfo| cause.queues.contains_key(&queue.name);
-    let has_stopped = figures.now.since(cause.last) >= STOPPED;
-    has_stopped.then(|| {
-        figures
-            .queues
-            .iter()
-            .filter(of_cause)
-            .map(failed_tasks)
-            .sum()
-    })
-}
-
-/// The same for all causes of a queue.
-fn left_in(figures: &Figures<'_>, queue: &Name) -> Option<u64> {
-    let causes = figures.failures.causes.iter();
-    let of_queue = causes.filter(|cause| cause.queues.contains_key(queue));
-    let last = of_queue.map(|cause| cause.last).max()?;
-    let is_it = |info: &&QueueInfo| info.name == *queue;
-    let has_stopped = figures.now.since(last) >= STOPPED;
-    has_stopped.then(|| figures.queues.iter().filter(is_it).map(failed_tasks).sum())
+fn weight_of(
+    figures: &Figures<'_>,
+    failed: Failed,
+    attempts: u64,
+    last: Option<Timestamp>,
+    left: u64,
+) -> u64 {
+    let weight = weight(failed, attempts);
+    match last {
+        Some(last) if figures.now.since(last) >= STOPPED => weight.min(left),
+        _ => weight,
+    }
 }
 
 /// The tasks of a queue that wait after a failure.
