@@ -26,17 +26,38 @@ async fn enqueue_in(broker: &PostgresBroker, url: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Copies or renames databases, which PostgreSQL does only without connections: the broker must not connect again. Then
+/// the first name can be connected to.
+async fn change_alone(server: &Postgres, databases: &[&str], statements: &[&str]) {
+    for name in databases {
+        for sql in [
+            format!("alter database {name} allow_connections false"),
+            format!(
+                "select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}'"
+            ),
+        ] {
+            server.execute(&sql).await;
+        }
+    }
+    for statement in statements {
+        server.execute(statement).await;
+    }
+    let allow = format!("alter database {} allow_connections true", databases[0]);
+    server.execute(&allow).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_on_a_copy_of_the_database_is_refused() {
     let server = Postgres::shared().await;
     let url = server.database("sold").await;
     let copy = url.replace("/sold", "/copied");
     let broker = common::open(&url).await;
-    // PostgreSQL copies and renames a database only without connections.
-    let end = "select pg_terminate_backend(pid) from pg_stat_activity where datname in ('sold', 'copied')";
-    let copying = "create database copied template sold";
-    server.execute(end).await;
-    server.execute(copying).await;
+    change_alone(
+        &server,
+        &["sold"],
+        &["create database copied template sold"],
+    )
+    .await;
     let error = enqueue_in(&broker, &copy).await.expect_err("a copy");
     assert!(
         error.starts_with("the broker does not support this: a transaction on another database: the tasks are in schema `asynqueue` of `sold`"),
@@ -45,13 +66,11 @@ async fn a_transaction_on_a_copy_of_the_database_is_refused() {
     enqueue_in(&broker, &url).await.expect("its database");
 
     // The copy takes the place of the database, as after a restore.
-    for statement in [
-        end,
+    let swap = [
         "alter database sold rename to before",
         "alter database copied rename to sold",
-    ] {
-        server.execute(statement).await;
-    }
+    ];
+    change_alone(&server, &["sold", "copied"], &swap).await;
     enqueue_in(&broker, &url).await.expect("its new database");
     let db = Postgres::connect(&url).await;
     assert_eq!(rows(&db, "asynqueue.task").await, 1);
@@ -63,14 +82,12 @@ async fn copy_and_complete(
     _: Payload<Credit>,
     ctx: Context,
 ) -> Result<u64, TaskError> {
-    for statement in [
-        "alter database lent allow_connections false",
-        "select pg_terminate_backend(pid) from pg_stat_activity where datname = 'lent'",
-        "create database lent_copy template lent",
-        "alter database lent allow_connections true",
-    ] {
-        server.execute(statement).await;
-    }
+    change_alone(
+        &server,
+        &["lent"],
+        &["create database lent_copy template lent"],
+    )
+    .await;
     for url in [url.replace("/lent", "/lent_copy"), url] {
         let mut db = Postgres::connect(&url).await;
         let tx = db.transaction().await?;
