@@ -160,8 +160,8 @@ impl Inspector {
         Ok(history.pop().unwrap_or_default())
     }
 
-    /// How many attempts succeeded, failed and were lost in each hour since a time, for each queue in the order given. Oldest hour
-    /// first. Hours without attempts are left out, and hours older than 90 days are not kept.
+    /// How many attempts succeeded, failed and were lost in each hour since a time, for each queue in the order given.
+    /// Oldest hour first. Hours without attempts are left out, and hours older than 90 days are not kept.
     ///
     /// # Errors
     ///

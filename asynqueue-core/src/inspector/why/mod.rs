@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use futures_util::future::try_join;
 
-use self::task::{Ahead, Known, Rate, turn};
+use self::task::{Known, Rate};
 pub use self::{
     cause::{Cause, Delay, Estimate, Turn},
     queue::QueueWait,
@@ -132,14 +132,19 @@ impl Inspector {
     async fn turn(&self, task: &TaskInfo, stats: &QueueStats) -> Result<Turn, BrokerError> {
         let pending = stats.count(TaskState::Pending);
         let ahead = self.ahead(task, pending);
-        let (ahead, rate) = try_join(ahead, self.rate(&task.envelope.queue)).await?;
-        Ok(turn(ahead, rate, self.now()))
+        let ((ahead, is_exact), rate) = try_join(ahead, self.rate(&task.envelope.queue)).await?;
+        Ok(Turn {
+            ahead,
+            is_exact,
+            start: rate.map(|rate| rate.start_after(ahead, self.now())),
+        })
     }
 
-    async fn ahead(&self, task: &TaskInfo, pending: u64) -> Result<Ahead, BrokerError> {
+    /// How many tasks are ahead of a task, and whether that is exact. Otherwise at least that many are.
+    async fn ahead(&self, task: &TaskInfo, pending: u64) -> Result<(u64, bool), BrokerError> {
         if task.state != TaskState::Pending {
             // It is due, and joins the queue at its end.
-            return Ok(Ahead::Exactly(pending));
+            return Ok((pending, true));
         }
         let (queue, id) = (&task.envelope.queue, &task.envelope.id);
         let list = |page| self.broker.list(queue, TaskState::Pending, page);
@@ -149,17 +154,17 @@ impl Inspector {
         };
         let first = list(Page::first(COUNTED)).await?;
         if let Some(place) = place(&first) {
-            return Ok(Ahead::Exactly(place as u64));
+            return Ok((place as u64, true));
         }
         let counted = first.tasks.len() as u64;
         if first.next.is_none() {
             // It has left the queue.
-            return Ok(Ahead::Exactly(counted));
+            return Ok((counted, true));
         }
         let last = list(Page::last(COUNTED)).await?;
         Ok(match place(&last) {
-            Some(behind) => Ahead::Exactly(pending.saturating_sub(behind as u64 + 1).max(counted)),
-            None => Ahead::AtLeast(counted),
+            Some(behind) => (pending.saturating_sub(behind as u64 + 1).max(counted), true),
+            None => (counted, false),
         })
     }
 

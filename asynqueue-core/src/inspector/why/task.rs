@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Cause, Delay, Estimate, Turn, queue::Scene};
+use super::{Cause, Delay, Estimate, queue::Scene};
 use crate::{
     broker::{HourStats, LimitKind, Pause, QueueStats, ServerInfo, TaskInfo},
     statistics::EventStats,
@@ -99,31 +99,6 @@ fn delay(state: TaskState, has_place: bool) -> Delay {
     }
 }
 
-/// The number of tasks ahead of one.
-#[derive(Clone, Copy)]
-pub(super) enum Ahead {
-    Exactly(u64),
-    AtLeast(u64),
-}
-
-/// The turn of a task, if its queue continues at this rate.
-pub(super) fn turn(ahead: Ahead, rate: Option<Rate>, now: Timestamp) -> Turn {
-    let (ahead, is_exact) = match ahead {
-        Ahead::Exactly(ahead) => (ahead, true),
-        Ahead::AtLeast(ahead) => (ahead, false),
-    };
-    let start = rate.map(|Rate { ended, within }| Estimate {
-        at: now + within.mul_f64(ahead as f64 / ended as f64),
-        ended,
-        within,
-    });
-    Turn {
-        ahead,
-        is_exact,
-        start,
-    }
-}
-
 /// How many attempts have ended in the recent past: at least one.
 pub(super) struct Rate {
     ended: u64,
@@ -134,6 +109,16 @@ pub(super) struct Rate {
 const ENOUGH: Duration = Duration::from_secs(600);
 
 impl Rate {
+    /// When a task starts that has these tasks ahead, if its queue continues at this rate.
+    pub(super) fn start_after(&self, ahead: u64, now: Timestamp) -> Estimate {
+        let Self { ended, within } = *self;
+        Estimate {
+            at: now + within.mul_f64(ahead as f64 / ended as f64),
+            ended,
+            within,
+        }
+    }
+
     /// Since the first of these minutes. `None` if it has not lasted for a minute yet.
     pub(super) fn of_minutes(
         minutes: impl Iterator<Item = (Timestamp, EventStats)>,

@@ -33,13 +33,9 @@ pub(super) struct AuditParams {
     until: Option<String>,
     /// The cursor `next` of the previous page.
     after: Option<String>,
-    #[serde(default = "fifty")]
+    #[serde(default = "super::fifty")]
     #[param(minimum = 1, maximum = 200, default = 50)]
     limit: usize,
-}
-
-fn fifty() -> usize {
-    50
 }
 
 /// A page of changes.

@@ -119,6 +119,11 @@ async fn not_found() -> ApiError {
     ApiError::new(StatusCode::NOT_FOUND, why)
 }
 
+/// The default number of entries on a page.
+fn fifty() -> usize {
+    50
+}
+
 /// A time in RFC 3339 format.
 fn time(time: Timestamp) -> String {
     show::utc(time)

@@ -74,13 +74,9 @@ pub(super) struct ListParams {
     order: ListOrder,
     /// The cursor `next` of the previous page, which has the same `order`.
     after: Option<String>,
-    #[serde(default = "fifty")]
+    #[serde(default = "super::fifty")]
     #[param(minimum = 1, maximum = 200, default = 50)]
     limit: usize,
-}
-
-fn fifty() -> usize {
-    50
 }
 
 /// A page of tasks.

@@ -164,7 +164,7 @@ fn table(view: &View, span: Span, sums: &[Sum]) -> Markup {
             } }
             tbody { @for (queue, (succeeded, failed)) in sums.iter().take(ROWS) {
                 tr {
-                    th scope="row" { a href=(format!("{}?span={span}&queue={}", view.links.page("charts"), encoded(queue))) { (queue) } }
+                    th scope="row" { a href=(format!("{}?span={span}{}", view.links.page("charts"), of_queue(Some(queue)))) { (queue) } }
                     td.number { (show::number(*succeeded)) }
                     td.number { (show::number(*failed)) }
                     td.number { @if succeeded + failed > 0 { (format!("{:.1} %", *failed as f64 * 100.0 / (succeeded + failed) as f64)) } }

@@ -12,7 +12,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::{
-    each_minute,
+    each_minute, search,
     steps::{Steps, title},
 };
 use crate::web::{
@@ -121,21 +121,9 @@ async fn all(view: &View, span: Span, params: &Params) -> Result<Markup, Failed>
                 a href=(format!("{}?span={span}&sort={order}{name}", view.links.page("events"))) aria-current=[(order == sort).then_some("true")] { (title) }
             }
         }
-        @if is_filtered { (form(span, params)) }
+        @if is_filtered { (search("event", &params.name, &[("span", span.as_str()), ("sort", sort)])) }
         (each_minute(view, "events", content))
     }))
-}
-
-/// Chooses events by a part of their name.
-fn form(span: Span, params: &Params) -> Markup {
-    html! {
-        form.filter {
-            input type="hidden" name="span" value=(span);
-            @if !params.sort.is_empty() { input type="hidden" name="sort" value=(params.sort); }
-            input type="search" name="name" value=(params.name) placeholder="Part of the event name" aria-label="Filter by event name";
-            button { "Filter" }
-        }
-    }
 }
 
 fn sorted<'a>(

@@ -73,11 +73,11 @@ fn each_minute(view: &View, id: &str, content: Markup) -> Markup {
     html! { div id=(id) data-fresh="minute" data-version=(version_of_minute(view.now)) { (content) } }
 }
 
-/// A search form for names, which keeps the current sort order.
-fn search(what: &str, name: &str, sort: &str) -> Markup {
+/// A search form for names, which keeps other parameters of the page.
+fn search(what: &str, name: &str, others: &[(&str, &str)]) -> Markup {
     html! {
         form.filter {
-            @if !sort.is_empty() { input type="hidden" name="sort" value=(sort); }
+            @for (name, value) in others.iter().filter(|(_, value)| !value.is_empty()) { input type="hidden" name=(name) value=(value); }
             input type="search" name="name" value=(name) placeholder=(format!("Part of the {what} name")) aria-label=(format!("Filter by {what} name"));
             button { "Filter" }
         }

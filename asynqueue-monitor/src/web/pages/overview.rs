@@ -61,7 +61,7 @@ pub(crate) async fn show(view: View, Query(params): Query<Params>) -> Result<Mar
                 (of_day(&view, None, slow.hours.iter()))
                 (of_now())
             }
-            @if snapshot.queues.len() > 10 { (search("queue", &params.name, &params.sort)) }
+            @if snapshot.queues.len() > 10 { (search("queue", &params.name, &[("sort", &params.sort)])) }
             div id="queues" data-fresh="queues" data-version=(version_of_queues(&snapshot.queues)) {
                 @if snapshot.queues.is_empty() {
                     p.empty { "No queues yet. A queue appears with its first task." }

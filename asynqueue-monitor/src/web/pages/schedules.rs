@@ -37,7 +37,7 @@ pub(crate) async fn show(view: View, Query(params): Query<Params>) -> Result<Mar
     let next = params.after.saturating_add(PAGE);
     Ok(view.page("Schedules", html! {
         (view.notice(params.did.as_deref()))
-        @if shown.count > 10 { (search("schedule", &params.name, "")) }
+        @if shown.count > 10 { (search("schedule", &params.name, &[])) }
         div id="schedules" data-fresh="schedules" data-version=(shown.version) {
             @if shown.rows.is_empty() { p.empty { "No schedule entries." } }
             @else { (table(&view, &shown)) }
